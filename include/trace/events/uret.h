@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#undef TRACE_SYSTEM
+#define TRACE_SYSTEM uret
+
+#if !defined(_TRACE_URET_H) || defined(TRACE_HEADER_MULTI_READ)
+#define _TRACE_URET_H
+
+#include <linux/tracepoint.h>
+
+DECLARE_EVENT_CLASS(uret_msr,
+	TP_PROTO(unsigned int slot, u32 msr, u64 value),
+	TP_ARGS(slot, msr, value),
+	TP_STRUCT__entry(
+		__field(unsigned int, slot)
+		__field(u32, msr)
+		__field(u64, value)
+	),
+	TP_fast_assign(
+		__entry->slot = slot;
+		__entry->msr = msr;
+		__entry->value = value;
+	),
+	TP_printk("slot=%u msr=%#x value=%#llx",
+		  __entry->slot, __entry->msr, __entry->value)
+);
+
+/* A guest's value was written to an MSR. */
+DEFINE_EVENT(uret_msr, uret_set,
+	TP_PROTO(unsigned int slot, u32 msr, u64 value),
+	TP_ARGS(slot, msr, value)
+);
+
+/* An MSR held the value already, and was not written. */
+DEFINE_EVENT(uret_msr, uret_elide,
+	TP_PROTO(unsigned int slot, u32 msr, u64 value),
+	TP_ARGS(slot, msr, value)
+);
+
+/* The host's value was written to an MSR. */
+DEFINE_EVENT(uret_msr, uret_restore,
+	TP_PROTO(unsigned int slot, u32 msr, u64 value),
+	TP_ARGS(slot, msr, value)
+);
+
+/* A CPU is about to return to user mode, and some MSRs are not the host's. */
+TRACE_EVENT(uret_fire,
+	TP_PROTO(unsigned long dirty, bool other_task),
+	TP_ARGS(dirty, other_task),
+	TP_STRUCT__entry(
+		__field(unsigned long, dirty)
+		__field(bool, other_task)
+	),
+	TP_fast_assign(
+		__entry->dirty = dirty;
+		__entry->other_task = other_task;
+	),
+	TP_printk("dirty=%#lx other_task=%d",
+		  __entry->dirty, __entry->other_task)
+);
+
+#endif /* _TRACE_URET_H */
+
+/* This part must be outside protection */
+#include <trace/define_trace.h>

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Static per-CPU variables.
+//!
+//! [`define_per_cpu!`](crate::define_per_cpu) is `DEFINE_PER_CPU`. The variable's type must be
+//! [`Sync`], because interrupts on this CPU and readers on others may hold a reference at the same
+//! time; [`Atomic`](crate::sync::atomic::Atomic) with relaxed loads and stores compiles to the
+//! plain loads and stores that C uses.
+//!
+//! C header: [`include/linux/percpu-defs.h`](srctree/include/linux/percpu-defs.h)
+
+use core::ops::Deref;
+
+use crate::{
+    cpu::{
+        nr_cpu_ids,
+        CpuId, //
+    },
+    preempt::PreemptDisabled,
+    types::NotThreadSafe, //
+};
+
+/// A handle to a static per-CPU variable.
+///
+/// Made by [`define_per_cpu!`](crate::define_per_cpu) only.
+///
+/// # Invariants
+///
+/// `template` is the address of a static in the section `.data..percpu`.
+pub struct PerCpu<T: Sync + 'static> {
+    // A pointer, not a reference: nothing is mapped there once the CPUs have their copies.
+    template: *const T,
+}
+
+// SAFETY: A handle is an address; `T: Sync` makes the access to what it leads to safe from
+// everywhere.
+unsafe impl<T: Sync> Send for PerCpu<T> {}
+// SAFETY: As above.
+unsafe impl<T: Sync> Sync for PerCpu<T> {}
+
+impl<T: Sync> Clone for PerCpu<T> {
+    #[inline]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T: Sync> Copy for PerCpu<T> {}
+
+impl<T: Sync> PerCpu<T> {
+    /// Makes a handle from the address of a per-CPU static.
+    ///
+    /// # Safety
+    ///
+    /// `template` must be the address of a static in the section `.data..percpu`.
+    #[doc(hidden)]
+    pub const unsafe fn from_template(template: *const T) -> Self {
+        // INVARIANT: By the safety requirements of this function.
+        Self { template }
+    }
+
+    /// Returns the variable of this CPU.
+    #[inline]
+    pub fn this_cpu<'a>(self, _token: &'a PreemptDisabled) -> ThisCpu<'a, T> {
+        // SAFETY: By the type invariants there is a copy for every possible CPU, which lives as
+        // long as the static itself; `T: Sync` allows shared references from anywhere.
+        let var = unsafe { &*bindings::raw_cpu_ptr(self.template.cast()).cast::<T>() };
+
+        // INVARIANT: The token proves that the caller stays on this CPU for `'a`.
+        ThisCpu {
+            var,
+            _cpu: NotThreadSafe,
+        }
+    }
+
+    /// Returns the variable of the CPU `cpu`, or [`None`] if that CPU is not possible.
+    pub fn cpu(self, cpu: CpuId) -> Option<&'static T> {
+        // SAFETY: A `CpuId` is in range for the mask.
+        if !unsafe { bindings::cpu_possible(cpu.as_u32()) } {
+            return None;
+        }
+
+        // SAFETY: By the type invariants there is a copy for every possible CPU, which lives as
+        // long as the static itself; `T: Sync` allows shared references from anywhere.
+        Some(unsafe { &*bindings::per_cpu_ptr(self.template.cast(), cpu.as_u32()).cast::<T>() })
+    }
+
+    /// Iterates over the variables of all possible CPUs.
+    pub fn possible_cpus(self) -> impl Iterator<Item = (CpuId, &'static T)> {
+        (0..nr_cpu_ids())
+            .filter_map(CpuId::from_u32)
+            .filter_map(move |cpu| Some((cpu, self.cpu(cpu)?)))
+    }
+}
+
+/// A reference to a per-CPU variable of the CPU that the holder runs on.
+///
+/// # Invariants
+///
+/// The holder cannot leave the CPU that the variable belongs to for `'a`.
+pub struct ThisCpu<'a, T> {
+    var: &'a T,
+    _cpu: NotThreadSafe,
+}
+
+impl<'a, T> ThisCpu<'a, T> {
+    /// Asserts that a reference leads to a variable of this CPU.
+    ///
+    /// # Safety
+    ///
+    /// `var` must be the copy of the CPU that the caller runs on, and the caller must not be able
+    /// to leave it for `'a`.
+    #[inline]
+    pub unsafe fn assume(var: &'a T) -> Self {
+        // INVARIANT: By the safety requirements of this function.
+        Self {
+            var,
+            _cpu: NotThreadSafe,
+        }
+    }
+
+    /// Returns the token that the reference implies.
+    #[inline]
+    pub fn token(&self) -> &PreemptDisabled {
+        // SAFETY: By the type invariants the holder cannot be preempted while `self` exists.
+        unsafe { PreemptDisabled::assume_disabled() }
+    }
+}
+
+impl<T> Deref for ThisCpu<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        self.var
+    }
+}
+
+/// Defines static per-CPU variables, like `DEFINE_PER_CPU` in C.
+///
+/// Each is known by a [`PerCpu`](crate::percpu::PerCpu) constant of the given name.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     define_per_cpu,
+///     preempt::preempt_disable,
+///     sync::atomic::{
+///         Atomic,
+///         Relaxed, //
+///     }, //
+/// };
+///
+/// define_per_cpu! {
+///     /// Counts something, without a locked instruction.
+///     static HITS: Atomic<u64> = Atomic::new(0);
+/// }
+///
+/// let token = preempt_disable();
+/// let hits = HITS.this_cpu(&token);
+/// hits.store(hits.load(Relaxed).wrapping_add(1), Relaxed);
+/// assert_eq!(hits.load(Relaxed), 1);
+/// ```
+#[macro_export]
+macro_rules! define_per_cpu {
+    ($($(#[$attr:meta])* $vis:vis static $name:ident: $ty:ty = $init:expr;)*) => {$(
+        $(#[$attr])*
+        $vis const $name: $crate::percpu::PerCpu<$ty> = {
+            #[link_section = ".data..percpu"]
+            static TEMPLATE: $ty = $init;
+
+            // SAFETY: `TEMPLATE` is a static in the section `.data..percpu`.
+            unsafe { $crate::percpu::PerCpu::from_template(&raw const TEMPLATE) }
+        };
+    )*};
+}
+
+#[cfg(CONFIG_RUST_PERCPU_KUNIT_TEST)]
+#[macros::kunit_tests(rust_percpu)]
+mod tests {
+    use crate::{
+        preempt::preempt_disable,
+        sync::atomic::{
+            Atomic,
+            Relaxed, //
+        }, //
+    };
+
+    define_per_cpu! {
+        static INITIAL: Atomic<u64> = Atomic::new(42);
+        static NUMBER: Atomic<u64> = Atomic::new(0);
+    }
+
+    #[test]
+    fn every_copy_has_the_initial_value() {
+        for (_, var) in INITIAL.possible_cpus() {
+            assert_eq!(var.load(Relaxed), 42);
+        }
+    }
+
+    #[test]
+    fn copies_are_distinct() {
+        for (cpu, var) in NUMBER.possible_cpus() {
+            var.store(u64::from(cpu.as_u32()), Relaxed);
+        }
+        for (cpu, var) in NUMBER.possible_cpus() {
+            assert_eq!(var.load(Relaxed), u64::from(cpu.as_u32()));
+        }
+    }
+
+    #[test]
+    fn this_cpu_is_the_copy_of_this_cpu() {
+        let token = preempt_disable();
+        let this = NUMBER.this_cpu(&token);
+
+        this.store(u64::MAX, Relaxed);
+        let remote = NUMBER.cpu(token.cpu()).map(|var| var.load(Relaxed));
+        assert!(remote == Some(u64::MAX));
+        assert!(core::ptr::from_ref(this.token()) != core::ptr::null());
+    }
+}

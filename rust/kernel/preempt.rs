@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Preemption control.
+//!
+//! [`PreemptDisabled`] is to preemption what
+//! [`LocalInterruptDisabled`](crate::interrupt::LocalInterruptDisabled) is to interrupts: a token
+//! that proves that the current context cannot be preempted, and therefore stays on its CPU.
+//!
+//! C header: [`include/linux/preempt.h`](srctree/include/linux/preempt.h)
+
+use crate::{
+    cpu::CpuId,
+    types::NotThreadSafe, //
+};
+
+/// A token that proves that preemption is disabled.
+///
+/// Whoever holds a reference to it stays on one CPU and must not sleep. [`preempt_disable()`]
+/// returns an owned token, which enables preemption again when it is dropped.
+///
+/// # Invariants
+///
+/// Preemption is disabled for as long as an object of this type exists.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::preempt::preempt_disable;
+///
+/// let token = preempt_disable();
+/// let cpu = token.cpu();
+/// // No matter what happens in between, this is the same CPU.
+/// assert_eq!(cpu, token.cpu());
+/// ```
+pub struct PreemptDisabled(NotThreadSafe);
+
+/// Disables preemption until the returned token is dropped.
+///
+/// May be called from any context, and nests.
+#[inline]
+#[must_use = "preemption is enabled again when the token is dropped"]
+pub fn preempt_disable() -> PreemptDisabled {
+    // SAFETY: It is always safe to call `preempt_disable()`.
+    unsafe { bindings::preempt_disable() };
+
+    // INVARIANT: Preemption was just disabled, and is only enabled again by `drop`.
+    PreemptDisabled(NotThreadSafe)
+}
+
+impl Drop for PreemptDisabled {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants, an owned token pairs with a call to `preempt_disable()`.
+        unsafe { bindings::preempt_enable() };
+    }
+}
+
+impl PreemptDisabled {
+    /// Returns a token for a context that is known to run with preemption disabled.
+    ///
+    /// # Safety
+    ///
+    /// The current context must not be preemptible for the whole lifetime `'a`: preemption or
+    /// interrupts are disabled, or it is itself an interrupt.
+    #[inline]
+    pub unsafe fn assume_disabled<'a>() -> &'a Self {
+        const TOKEN: &PreemptDisabled = &PreemptDisabled(NotThreadSafe);
+
+        // SAFETY: It is always safe to call `preemptible()`.
+        #[cfg(CONFIG_DEBUG_PREEMPT)]
+        crate::warn_on!(unsafe { bindings::preemptible() });
+
+        TOKEN
+    }
+
+    /// Returns the CPU that this context runs on.
+    #[inline]
+    pub fn cpu(&self) -> CpuId {
+        CpuId::current()
+    }
+}
+
+/// Returns whether the caller runs in task context: not in an interrupt, a softirq or an NMI.
+#[inline]
+pub fn in_task() -> bool {
+    // SAFETY: It is always safe to call `in_task()`.
+    unsafe { bindings::in_task() }
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Running code on other CPUs.
+//!
+//! C header: [`include/linux/smp.h`](srctree/include/linux/smp.h)
+
+use crate::{
+    cpu::CpuId,
+    error::to_result,
+    preempt::{
+        preempt_disable,
+        PreemptDisabled, //
+    },
+    prelude::*,
+    types::NotThreadSafe, //
+};
+
+/// A guard that keeps CPUs from coming and going.
+///
+/// # Invariants
+///
+/// The CPU hotplug lock is held for reading for as long as an object of this type exists.
+pub struct CpusReadGuard(NotThreadSafe);
+
+/// Keeps CPUs from coming and going until the returned guard is dropped. May sleep.
+#[must_use = "the lock is released when the guard is dropped"]
+pub fn cpus_read_lock() -> CpusReadGuard {
+    // SAFETY: It is always safe to call `cpus_read_lock()`.
+    unsafe { bindings::cpus_read_lock() };
+
+    // INVARIANT: The lock was just taken, and is only released by `drop`.
+    CpusReadGuard(NotThreadSafe)
+}
+
+impl Drop for CpusReadGuard {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants the lock is held.
+        unsafe { bindings::cpus_read_unlock() };
+    }
+}
+
+/// Runs `f` on the CPU `cpu`, in task context with preemption disabled, and waits. May sleep.
+///
+/// # Errors
+///
+/// [`ENXIO`] if the CPU is offline; `f` was not called then.
+pub fn call_on_cpu<F>(_cpus: &CpusReadGuard, cpu: CpuId, f: F) -> Result
+where
+    F: FnOnce(&PreemptDisabled) + Send,
+{
+    /// # Safety
+    ///
+    /// `arg` must point to an `Option<F>` that nobody else touches.
+    unsafe extern "C" fn call<F: FnOnce(&PreemptDisabled)>(arg: *mut c_void) -> c_int {
+        // SAFETY: By the safety requirements of this function.
+        let f = unsafe { &mut *arg.cast::<Option<F>>() };
+
+        if let Some(f) = f.take() {
+            f(&preempt_disable());
+        }
+        0
+    }
+
+    let mut f = Some(f);
+    let arg = (&raw mut f).cast();
+
+    // SAFETY: `arg` is what `call::<F>` expects, and stays so until this returns; `F: Send` allows
+    // to call it elsewhere.
+    to_result(unsafe { bindings::smp_call_on_cpu(cpu.as_u32(), Some(call::<F>), arg, false) })
+}
+
+/// Runs `f` on every online CPU at the same time, in interrupt context on all but this one, and
+/// waits. Interrupts must be enabled.
+pub fn on_each_cpu<F>(f: F)
+where
+    F: Fn(&PreemptDisabled) + Sync,
+{
+    /// # Safety
+    ///
+    /// `arg` must point to an `F`, and preemption must be off.
+    unsafe extern "C" fn call<F: Fn(&PreemptDisabled)>(arg: *mut c_void) {
+        // SAFETY: By the safety requirements of this function.
+        let f = unsafe { &*arg.cast_const().cast::<F>() };
+
+        // SAFETY: By the safety requirements of this function.
+        f(unsafe { PreemptDisabled::assume_disabled() });
+    }
+
+    let arg = core::ptr::from_ref(&f).cast_mut().cast();
+
+    // SAFETY: `arg` is what `call::<F>` expects, and stays so until this returns; `F: Sync` allows
+    // to call it from several CPUs. `on_each_cpu()` calls with interrupts or preemption off.
+    unsafe { bindings::on_each_cpu(Some(call::<F>), arg, 1) };
+}
+
+#[cfg(CONFIG_RUST_PERCPU_KUNIT_TEST)]
+#[macros::kunit_tests(rust_smp)]
+mod tests {
+    use super::*;
+    use crate::{
+        cpu::nr_cpu_ids,
+        sync::atomic::{
+            Atomic,
+            Relaxed, //
+        }, //
+    };
+
+    #[test]
+    fn it_runs_on_the_given_cpu() {
+        let cpus = cpus_read_lock();
+        let mut ran = 0;
+
+        for cpu in (0..nr_cpu_ids()).filter_map(CpuId::from_u32) {
+            let mut on = None;
+            if call_on_cpu(&cpus, cpu, |token| on = Some(token.cpu())).is_ok() {
+                assert!(on == Some(cpu));
+                ran += 1;
+            }
+        }
+        assert!(ran > 0);
+    }
+
+    #[test]
+    fn it_runs_on_each_cpu() {
+        let ran = Atomic::<u64>::new(0);
+
+        on_each_cpu(|token| {
+            ran.fetch_add(1 << token.cpu().as_u32().min(63), Relaxed);
+        });
+        assert!(ran.load(Relaxed) & 1 == 1);
+    }
+}

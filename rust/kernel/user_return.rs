@@ -1,0 +1,478 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! User-return notifiers: callbacks that run when a CPU is about to return to user mode.
+//!
+//! # Vocabulary
+//!
+//! - A [`Notifier`] is a static per-CPU variable: every CPU has one, with data of its own.
+//! - *Armed* is a notifier that the CPU will call. It stays armed, and is called at every return
+//!   to user mode, until it is *disarmed*; it belongs to the CPU, not to the task that armed it.
+//! - *Firing* is a notifier while its callback runs.
+//! - A [`Registration`] allows the notifiers of all CPUs to be armed, for as long as it lives.
+//!
+//! # States of a notifier
+//!
+//! ```text
+//!            Registration::new()         arm()
+//!  +--------+  ------------->  +------+  ------>  +-------+  <--+ return to user mode:
+//!  | closed |                  | idle |           | armed |     | the callback runs
+//!  +--------+  <-------------  +------+  <------  +-------+  ---+
+//!      ^       drop                      disarm()     |
+//!      +----------------------------------------------+
+//!          drop, which disarms on the CPU in question
+//! ```
+//!
+//! [`arm()`](ThisCpu::arm) refuses a notifier that is closed ([`ENODEV`]) or armed ([`EBUSY`]).
+//! Both it and [`disarm()`](ThisCpu::disarm) are methods of [`ThisCpu`], so a notifier cannot be
+//! armed or disarmed from another CPU, and refuse interrupts ([`EPERM`]): the list that they
+//! change is only protected by running in task context with preemption off.
+//!
+//! # Contexts
+//!
+//! The callback runs with preemption disabled and must not sleep. Interrupts are normally off, but
+//! nothing may rely on it.
+//!
+//! C header: [`include/linux/user-return-notifier.h`](srctree/include/linux/user-return-notifier.h)
+
+use core::ops::Deref;
+
+use crate::{
+    container_of,
+    define_per_cpu,
+    percpu::{
+        PerCpu,
+        ThisCpu, //
+    },
+    preempt::in_task,
+    prelude::*,
+    smp::{
+        call_on_cpu,
+        cpus_read_lock, //
+    },
+    sync::atomic::{
+        Acquire,
+        Atomic,
+        Relaxed,
+        Release, //
+    },
+    types::Opaque, //
+};
+
+const CLOSED: u32 = 0;
+const CLAIMED: u32 = 1;
+const IDLE: u32 = 2;
+const ARMED: u32 = 3;
+
+define_per_cpu! {
+    /// The address of the notifier that is firing on this CPU, or 0.
+    static FIRING: Atomic<usize> = Atomic::new(0);
+}
+
+/// What a user-return notifier does.
+///
+/// The implementing type holds the notifier's data for one CPU.
+pub trait Callback: Sync + Sized + 'static {
+    /// Called just before this CPU returns to user mode.
+    ///
+    /// The task that is about to run need not be the one that armed the notifier. The callback
+    /// may disarm its own notifier, but no other one. It must not sleep.
+    fn user_return(this: &ThisCpu<'_, Notifier<Self>>);
+}
+
+/// A user-return notifier of one CPU, with the data that its callback works on.
+///
+/// # Invariants
+///
+/// - `urn` is in this CPU's list of notifiers exactly while `state` is `ARMED`, but for the
+///   instants in which [`ThisCpu::arm()`] and [`ThisCpu::disarm()`] change both.
+/// - `urn.on_user_return` is [`on_user_return::<T>`] while `state` is `IDLE` or `ARMED`.
+/// - `state` becomes `ARMED` and stops being so on the CPU that the notifier belongs to only, or
+///   while that CPU is offline.
+pub struct Notifier<T: Callback> {
+    urn: Opaque<bindings::user_return_notifier>,
+    state: Atomic<u32>,
+    data: T,
+}
+
+// SAFETY: `urn` is only touched as the invariants say; the rest is `Sync`.
+unsafe impl<T: Callback> Sync for Notifier<T> {}
+
+impl<T: Callback> Notifier<T> {
+    /// Makes a closed notifier, for use as the initial value of a per-CPU variable.
+    pub const fn new(data: T) -> Self {
+        // INVARIANT: `state` is `CLOSED`, and `urn` in no list.
+        Self {
+            urn: Opaque::zeroed(),
+            state: Atomic::new(CLOSED),
+            data,
+        }
+    }
+
+    /// Returns whether the notifier is armed.
+    ///
+    /// Only this CPU can rely on the answer for longer than an instant.
+    #[inline]
+    pub fn is_armed(&self) -> bool {
+        self.state.load(Relaxed) == ARMED
+    }
+}
+
+impl<T: Callback> Deref for Notifier<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.data
+    }
+}
+
+impl<T: Callback> ThisCpu<'_, Notifier<T>> {
+    /// Arms the notifier: it is called whenever this CPU returns to user mode, until it is
+    /// disarmed.
+    ///
+    /// # Errors
+    ///
+    /// - [`EBUSY`] if it is armed already.
+    /// - [`ENODEV`] if there is no [`Registration`] for it.
+    /// - [`EPERM`] in an interrupt.
+    #[inline]
+    pub fn arm(&self) -> Result {
+        match self.state.load(Acquire) {
+            IDLE => {}
+            ARMED => return Err(EBUSY),
+            _ => return Err(ENODEV),
+        }
+        if !in_task() {
+            return Err(EPERM);
+        }
+
+        self.state.store(ARMED, Relaxed);
+        // SAFETY: By the type invariants `urn` is initialized and in no list. The notifier is a
+        // per-CPU static, and leaves the list at the latest when its `Registration` is dropped.
+        // Preemption is off, as `ThisCpu` implies.
+        unsafe { bindings::user_return_notifier_register(self.urn.get()) };
+        Ok(())
+    }
+
+    /// Disarms the notifier. Returns whether it was armed.
+    ///
+    /// # Errors
+    ///
+    /// - [`EBUSY`] in the callback of another notifier, which may come next in the list.
+    /// - [`EPERM`] in an interrupt.
+    #[inline]
+    pub fn disarm(&self) -> Result<bool> {
+        if !self.is_armed() {
+            return Ok(false);
+        }
+        if !in_task() {
+            return Err(EPERM);
+        }
+        let firing = FIRING.this_cpu(self.token()).load(Relaxed);
+        if firing != 0 && firing != self.address() {
+            return Err(EBUSY);
+        }
+
+        // SAFETY: By the type invariants `urn` is in the list of this CPU. Preemption is off, as
+        // `ThisCpu` implies.
+        unsafe { bindings::user_return_notifier_unregister(self.urn.get()) };
+        self.state.store(IDLE, Relaxed);
+        Ok(true)
+    }
+
+    #[inline]
+    fn address(&self) -> usize {
+        core::ptr::from_ref::<Notifier<T>>(self).addr()
+    }
+}
+
+/// Permission to arm the notifiers of a per-CPU variable.
+///
+/// Dropping it disarms them on every CPU and waits for those that are firing, so that the code of
+/// the callback may go away.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     define_per_cpu,
+///     percpu::ThisCpu,
+///     preempt::preempt_disable,
+///     prelude::*,
+///     sync::atomic::{
+///         Atomic,
+///         Relaxed, //
+///     },
+///     user_return::{
+///         Callback,
+///         Notifier,
+///         Registration, //
+///     }, //
+/// };
+///
+/// /// Counts the returns to user mode of one CPU.
+/// struct Returns(Atomic<u64>);
+///
+/// impl Callback for Returns {
+///     fn user_return(this: &ThisCpu<'_, Notifier<Self>>) {
+///         this.0.store(this.0.load(Relaxed).wrapping_add(1), Relaxed);
+///     }
+/// }
+///
+/// define_per_cpu! {
+///     static RETURNS: Notifier<Returns> = Notifier::new(Returns(Atomic::new(0)));
+/// }
+///
+/// let registration = Registration::new(RETURNS)?;
+/// {
+///     let token = preempt_disable();
+///     let returns = RETURNS.this_cpu(&token);
+///
+///     returns.arm()?;
+///     assert_eq!(returns.arm(), Err(EBUSY));
+/// }
+/// // Whatever CPU it was armed on:
+/// drop(registration);
+/// # Ok::<(), Error>(())
+/// ```
+///
+/// # Invariants
+///
+/// The notifiers of all possible CPUs are idle or armed.
+pub struct Registration<T: Callback> {
+    notifier: PerCpu<Notifier<T>>,
+}
+
+impl<T: Callback> Registration<T> {
+    /// Allows the notifiers of a per-CPU variable to be armed.
+    ///
+    /// May be called from any context.
+    ///
+    /// # Errors
+    ///
+    /// [`EBUSY`] if there is a registration for this variable already.
+    pub fn new(notifier: PerCpu<Notifier<T>>) -> Result<Self> {
+        // The first CPU's state decides who owns them all.
+        let (_, first) = notifier.possible_cpus().next().ok_or(ENODEV)?;
+        first
+            .state
+            .cmpxchg(CLOSED, CLAIMED, Acquire)
+            .map_err(|_| EBUSY)?;
+
+        for (_, this) in notifier.possible_cpus() {
+            // SAFETY: `urn` is valid for writes, and as `state` is neither `IDLE` nor `ARMED`,
+            // nobody looks at it.
+            unsafe { (*this.urn.get()).on_user_return = Some(on_user_return::<T>) };
+            this.state.store(IDLE, Release);
+        }
+
+        // INVARIANT: All notifiers were just made idle.
+        Ok(Self { notifier })
+    }
+}
+
+impl<T: Callback> Drop for Registration<T> {
+    fn drop(&mut self) {
+        // A notifier can only leave its list on its own CPU, in task context; a CPU that is
+        // offline runs nothing, and cannot come back while the lock is held.
+        let cpus = cpus_read_lock();
+        for (cpu, this) in self.notifier.possible_cpus() {
+            if call_on_cpu(&cpus, cpu, |token| close(self.notifier.this_cpu(token))).is_err() {
+                close_offline(this);
+            }
+        }
+        drop(cpus);
+
+        // The first CPU's notifier, which a new owner would claim, comes last.
+        let mut first = None;
+        for (_, this) in self.notifier.possible_cpus() {
+            match first {
+                None => first = Some(this),
+                Some(_) => this.state.store(CLOSED, Relaxed),
+            }
+        }
+        if let Some(this) = first {
+            this.state.store(CLOSED, Release);
+        }
+    }
+}
+
+/// Disarms the notifier of this CPU for good.
+fn close<T: Callback>(this: ThisCpu<'_, Notifier<T>>) {
+    // No callback is under way here, and this is task context: it cannot be refused.
+    let refused = this.disarm().is_err();
+
+    crate::warn_on!(refused);
+    this.state.store(CLAIMED, Relaxed);
+}
+
+/// Disarms the notifier of a CPU that is, and stays, offline.
+fn close_offline<T: Callback>(this: &'static Notifier<T>) {
+    if this.is_armed() {
+        // SAFETY: By the type invariants `urn` is in the list of its CPU, which is offline and
+        // does not look at it.
+        unsafe { bindings::user_return_notifier_unregister(this.urn.get()) };
+    }
+    this.state.store(CLAIMED, Relaxed);
+}
+
+/// # Safety
+///
+/// `urn` must be that of an armed `Notifier<T>` of this CPU, and preemption must be off.
+unsafe extern "C" fn on_user_return<T: Callback>(urn: *mut bindings::user_return_notifier) {
+    let urn = Opaque::cast_from(urn).cast_mut();
+    // SAFETY: By the safety requirements of this function.
+    let notifier = unsafe { &*container_of!(urn, Notifier<T>, urn) };
+    // SAFETY: By the safety requirements of this function.
+    let this = unsafe { ThisCpu::assume(notifier) };
+    let firing = FIRING.this_cpu(this.token());
+
+    firing.store(this.address(), Relaxed);
+    T::user_return(&this);
+    firing.store(0, Relaxed);
+}
+
+/// Calls the notifiers that are armed on this CPU, as a return to user mode does.
+///
+/// For tests of notifiers.
+#[cfg(CONFIG_RUST_USER_RETURN_KUNIT_TEST)]
+fn fire(_token: &crate::preempt::PreemptDisabled) {
+    // SAFETY: Preemption is off, and the list is consistent: this is task context.
+    unsafe { bindings::fire_user_return_notifiers() };
+}
+
+#[cfg(CONFIG_RUST_USER_RETURN_KUNIT_TEST)]
+#[macros::kunit_tests(rust_user_return)]
+mod tests {
+    use super::*;
+    use crate::preempt::preempt_disable;
+
+    /// What a callback does besides counting.
+    const COUNT: u32 = 0;
+    const DISARM: u32 = 1;
+    const DISARM_OTHER: u32 = 2;
+
+    struct Test {
+        fired: Atomic<u32>,
+        act: Atomic<u32>,
+        refused: Atomic<bool>,
+    }
+
+    impl Test {
+        const fn new() -> Self {
+            Self {
+                fired: Atomic::new(0),
+                act: Atomic::new(COUNT),
+                refused: Atomic::new(false),
+            }
+        }
+    }
+
+    impl Callback for Test {
+        fn user_return(this: &ThisCpu<'_, Notifier<Self>>) {
+            this.fired.store(this.fired.load(Relaxed) + 1, Relaxed);
+            match this.act.load(Relaxed) {
+                DISARM => this.refused.store(this.disarm() != Ok(true), Relaxed),
+                DISARM_OTHER => {
+                    let other = OTHER.this_cpu(this.token());
+                    this.refused.store(other.disarm() == Err(EBUSY), Relaxed);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    define_per_cpu! {
+        static TEST: Notifier<Test> = Notifier::new(Test::new());
+        static OTHER: Notifier<Test> = Notifier::new(Test::new());
+    }
+
+    #[test]
+    fn a_closed_notifier_is_refused() {
+        let token = preempt_disable();
+
+        assert!(TEST.this_cpu(&token).arm() == Err(ENODEV));
+        assert!(TEST.this_cpu(&token).disarm() == Ok(false));
+    }
+
+    #[test]
+    fn a_second_registration_is_refused() -> Result {
+        let first = Registration::new(TEST)?;
+
+        assert!(Registration::new(TEST).err() == Some(EBUSY));
+        drop(first);
+        drop(Registration::new(TEST)?);
+        Ok(())
+    }
+
+    #[test]
+    fn a_second_arm_is_refused() -> Result {
+        let _registration = Registration::new(TEST)?;
+        let token = preempt_disable();
+        let test = TEST.this_cpu(&token);
+
+        test.arm()?;
+        assert!(test.arm() == Err(EBUSY));
+        assert!(test.disarm() == Ok(true));
+        assert!(test.disarm() == Ok(false));
+        Ok(())
+    }
+
+    #[test]
+    fn it_fires_once_per_return_until_disarmed() -> Result {
+        let _registration = Registration::new(TEST)?;
+        let token = preempt_disable();
+        let test = TEST.this_cpu(&token);
+        test.fired.store(0, Relaxed);
+        test.act.store(COUNT, Relaxed);
+
+        fire(&token);
+        assert!(test.fired.load(Relaxed) == 0);
+        test.arm()?;
+        fire(&token);
+        fire(&token);
+        assert!(test.fired.load(Relaxed) == 2);
+        test.act.store(DISARM, Relaxed);
+        fire(&token);
+        fire(&token);
+        assert!(test.fired.load(Relaxed) == 3);
+        assert!(!test.refused.load(Relaxed));
+        assert!(!test.is_armed());
+        Ok(())
+    }
+
+    #[test]
+    fn a_callback_cannot_disarm_another() -> Result {
+        let _test = Registration::new(TEST)?;
+        let _other = Registration::new(OTHER)?;
+        let token = preempt_disable();
+        let (test, other) = (TEST.this_cpu(&token), OTHER.this_cpu(&token));
+        test.act.store(DISARM_OTHER, Relaxed);
+        other.fired.store(0, Relaxed);
+
+        // The list is last in, first out: `other` comes next when `test` fires.
+        other.arm()?;
+        test.arm()?;
+        fire(&token);
+        assert!(test.refused.load(Relaxed));
+        assert!(other.fired.load(Relaxed) == 1);
+        Ok(())
+    }
+
+    #[test]
+    fn drop_disarms() -> Result {
+        let registration = Registration::new(TEST)?;
+        {
+            let token = preempt_disable();
+
+            TEST.this_cpu(&token).arm()?;
+        }
+        drop(registration);
+        for (_, test) in TEST.possible_cpus() {
+            assert!(!test.is_armed());
+        }
+        let token = preempt_disable();
+        assert!(TEST.this_cpu(&token).arm() == Err(ENODEV));
+        Ok(())
+    }
+}

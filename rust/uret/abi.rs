@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The C interface, documented in `include/linux/uret.h`, whose prototypes bindgen has checked.
+
+use kernel::{
+    bindings,
+    error::from_result,
+    preempt::{
+        preempt_disable,
+        PreemptDisabled, //
+    },
+    prelude::*, //
+};
+
+use crate::{
+    kvm,
+    registry,
+    slots::Owner,
+    svm,
+    vmx, //
+};
+
+/// # Safety
+///
+/// The caller must have disabled preemption, as the header says, for as long as it uses the token.
+#[inline(always)]
+unsafe fn callers_token<'a>() -> &'a PreemptDisabled {
+    // SAFETY: By the safety requirements of this function.
+    unsafe { PreemptDisabled::assume_disabled() }
+}
+
+#[inline]
+fn status(result: Result) -> c_int {
+    match result {
+        Ok(()) => 0,
+        Err(err) => err.to_errno(),
+    }
+}
+
+fn number(result: Result<usize>) -> c_int {
+    from_result(|| Ok(result? as c_int))
+}
+
+/// # Safety
+///
+/// `msrs` must point to `nr` valid entries, if `nr` is not 0.
+#[inline]
+unsafe fn table<'a>(msrs: *const bindings::uret_msr, nr: c_uint) -> &'a [bindings::uret_msr] {
+    if nr == 0 || msrs.is_null() {
+        return &[];
+    }
+    // SAFETY: By the safety requirements of this function.
+    unsafe { core::slice::from_raw_parts(msrs, nr as usize) }
+}
+
+/// # Safety
+///
+/// The kernel must be able to run with what `owner` will set `msr` to.
+#[export]
+unsafe extern "C" fn uret_add(owner: *const c_void, msr: u32) -> c_int {
+    number(Owner::new(owner.addr()).and_then(|owner| registry::add(owner, msr)))
+}
+
+#[export]
+extern "C" fn uret_del(owner: *const c_void) {
+    if let Ok(owner) = Owner::new(owner.addr()) {
+        registry::del(owner);
+    }
+}
+
+#[export]
+extern "C" fn uret_find(msr: u32) -> c_int {
+    number(registry::SLOTS.find(msr).ok_or(ENOENT))
+}
+
+/// # Safety
+///
+/// Preemption must be disabled.
+#[export]
+unsafe extern "C" fn uret_set(slot: c_uint, value: u64, mask: u64) -> c_int {
+    // SAFETY: By the safety requirements of this function.
+    let token = unsafe { callers_token() };
+
+    status(registry::set(token, slot as usize, value, mask))
+}
+
+/// # Safety
+///
+/// Preemption must be disabled, and `msrs` point to `nr` entries.
+#[export]
+unsafe extern "C" fn uret_set_many(msrs: *const bindings::uret_msr, nr: c_uint) -> c_int {
+    // SAFETY: By the safety requirements of this function.
+    let (token, msrs) = unsafe { (callers_token(), table(msrs, nr)) };
+
+    status(registry::set_many(token, msrs))
+}
+
+/// # Safety
+///
+/// Preemption must be disabled, and `value` be valid for a write.
+#[export]
+unsafe extern "C" fn uret_get(slot: c_uint, value: *mut u64) -> c_int {
+    // SAFETY: By the safety requirements of this function.
+    let token = unsafe { callers_token() };
+
+    status(registry::get(token, slot as usize).map(|it| {
+        // SAFETY: By the safety requirements of this function.
+        unsafe { *value = it }
+    }))
+}
+
+#[export]
+extern "C" fn uret_drop(owner: *const c_void) {
+    if let Ok(owner) = Owner::new(owner.addr()) {
+        registry::drop_owner(&preempt_disable(), owner);
+    }
+}
+
+#[export]
+extern "C" fn uret_read_host(owner: *const c_void) -> c_int {
+    let token = preempt_disable();
+
+    status(Owner::new(owner.addr()).and_then(|owner| registry::read_host(&token, owner)))
+}
+
+#[export]
+extern "C" fn uret_vmx_setup() -> c_int {
+    number(vmx::setup())
+}
+
+/// # Safety
+///
+/// `msrs` must point to `nr` entries that nobody else uses yet.
+#[export]
+unsafe extern "C" fn uret_vmx_init_vcpu(msrs: *mut bindings::uret_msr, nr: c_uint) {
+    // SAFETY: By the safety requirements of this function.
+    vmx::init_vcpu(unsafe { core::slice::from_raw_parts_mut(msrs, nr as usize) });
+}
+
+/// # Safety
+///
+/// Preemption must be disabled, and `msrs` point to `nr` entries.
+#[export]
+unsafe extern "C" fn uret_vmx_switch_to_guest(msrs: *const bindings::uret_msr, nr: c_uint) {
+    // SAFETY: By the safety requirements of this function.
+    let (token, msrs) = unsafe { (callers_token(), table(msrs, nr)) };
+
+    vmx::switch_to_guest(token, msrs);
+}
+
+#[export]
+extern "C" fn uret_svm_setup() -> c_int {
+    number(svm::setup())
+}
+
+/// # Safety
+///
+/// Preemption must be disabled.
+#[export]
+unsafe extern "C" fn uret_svm_switch_to_guest(tsc_aux: u64) {
+    // SAFETY: By the safety requirements of this function.
+    let token = unsafe { callers_token() };
+
+    svm::switch_to_guest(token, tsc_aux);
+}
+
+#[export]
+extern "C" fn uret_kvm_find(msr: u32) -> c_int {
+    number(kvm::find(msr))
+}
+
+#[export]
+extern "C" fn uret_kvm_slot(index: c_uint) -> c_int {
+    number(kvm::slot(index as usize))
+}
+
+/// # Safety
+///
+/// Preemption must be disabled.
+#[export]
+unsafe extern "C" fn uret_kvm_set(index: c_uint, value: u64, mask: u64) -> c_int {
+    // SAFETY: By the safety requirements of this function.
+    let token = unsafe { callers_token() };
+    let slot = kvm::slot(index as usize);
+
+    status(slot.and_then(|slot| registry::set(token, slot, value, mask)))
+}
+
+/// # Safety
+///
+/// Preemption must be disabled.
+#[export]
+unsafe extern "C" fn uret_kvm_get(index: c_uint) -> u64 {
+    // SAFETY: By the safety requirements of this function.
+    let token = unsafe { callers_token() };
+
+    kvm::slot(index as usize)
+        .and_then(|slot| registry::get(token, slot))
+        .unwrap_or(0)
+}
+
+#[export]
+extern "C" fn uret_kvm_read_host() -> c_int {
+    status(registry::read_host(&preempt_disable(), kvm::owner()))
+}
+
+#[export]
+extern "C" fn uret_kvm_drop() {
+    registry::drop_owner(&preempt_disable(), kvm::owner());
+}
+
+#[export]
+extern "C" fn uret_kvm_destroy() {
+    kvm::destroy();
+}
+
+#[export]
+extern "C" fn uret_cpu_up() {
+    registry::cpu_up(&preempt_disable());
+}
+
+#[export]
+extern "C" fn uret_cpu_down() {
+    registry::cpu_down(&preempt_disable());
+}

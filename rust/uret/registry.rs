@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The registry: slots of MSRs, their values on each CPU, and the notifier that restores them.
+//!
+//! On each CPU the notifier is armed exactly while some slot is dirty.
+
+use kernel::{
+    bindings,
+    define_per_cpu,
+    msr::{
+        Msr,
+        UserMsr, //
+    },
+    percpu::ThisCpu,
+    preempt::{
+        preempt_disable,
+        PreemptDisabled, //
+    },
+    prelude::*,
+    smp::{
+        call_on_cpu,
+        cpus_read_lock,
+        on_each_cpu, //
+    },
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    },
+    user_return::{
+        Callback,
+        Notifier, //
+    },
+    warn_on, //
+};
+
+use crate::{
+    cpu::{
+        Counter,
+        Cpu,
+        Event,
+        Hardware, //
+    },
+    slots::{
+        Owner,
+        Slots, //
+    },
+    trace, //
+};
+
+/// What the registry keeps for each CPU.
+pub(crate) struct State {
+    pub(crate) cpu: Cpu,
+    /// The task that armed the notifier. Only ever compared.
+    armed_by: Atomic<usize>,
+    /// How often the notifier fired.
+    pub(crate) fired: Counter,
+    /// How often it did so while another task was current than the one that had armed it.
+    pub(crate) fired_other: Counter,
+}
+
+define_per_cpu! {
+    /// The state of each CPU, with its notifier.
+    pub(crate) static STATE: Notifier<State> = Notifier::new(State {
+        cpu: Cpu::new(),
+        armed_by: Atomic::new(0),
+        fired: Counter::new(),
+        fired_other: Counter::new(),
+    });
+}
+
+/// The slots. Changed under [`CHANGE`] only.
+pub(crate) static SLOTS: Slots = Slots::new();
+
+kernel::sync::global_lock! {
+    // SAFETY: Initialized in the module's initializer, before anyone can call the registry.
+    pub(crate) unsafe(uninit) static CHANGE: Mutex<()> = ();
+}
+
+/// The real MSRs of this CPU.
+struct ThisCpuMsrs<'a>(&'a PreemptDisabled);
+
+impl Hardware for ThisCpuMsrs<'_> {
+    #[inline]
+    fn read(&self, msr: u32) -> Result<u64> {
+        Msr::new(msr).read_safe(self.0)
+    }
+
+    #[inline]
+    fn write(&self, msr: u32, value: u64) -> Result {
+        // SAFETY: Whoever adds an MSR to the registry promises this, see `uret_add()`.
+        unsafe { UserMsr::new(Msr::new(msr)) }.write_safe(self.0, value)
+    }
+
+    #[inline]
+    fn event(&self, event: Event, slot: usize, msr: u32, value: u64) {
+        if cfg!(CONFIG_URET_DEBUG) {
+            warn_on!(self.read(msr) != Ok(value));
+        }
+        trace::msr(event, slot, msr, value);
+    }
+}
+
+impl Callback for State {
+    fn user_return(this: &ThisCpu<'_, Notifier<Self>>) {
+        let other = this.armed_by.load(Relaxed) != current();
+
+        this.fired.inc();
+        if other {
+            this.fired_other.inc();
+        }
+        trace::fire(this.cpu.dirty(), other);
+        restore(this, usize::MAX);
+    }
+}
+
+fn current() -> usize {
+    // SAFETY: It is always safe to ask for the current task.
+    unsafe { bindings::get_current() }.addr()
+}
+
+/// Arms the notifier if some slot is dirty, and disarms it if none is.
+#[inline]
+fn update_notifier(this: &ThisCpu<'_, Notifier<State>>) -> Result {
+    let dirty = this.cpu.dirty() != 0;
+
+    if dirty == this.is_armed() {
+        return Ok(());
+    }
+    if dirty {
+        this.armed_by.store(current(), Relaxed);
+        this.arm()
+    } else {
+        this.disarm().map(|_| ())
+    }
+}
+
+/// Restores the slots in the bitmap `which`.
+fn restore(this: &ThisCpu<'_, Notifier<State>>, which: usize) {
+    // A slot that could not be restored stays dirty, and the notifier armed: the next return to
+    // user mode tries again. As the host has had this very value, it is a bug all the same.
+    warn_on!(this.cpu.restore(&ThisCpuMsrs(this.token()), which).is_err());
+    warn_on!(update_notifier(this).is_err());
+}
+
+/// See `uret_set()`.
+#[inline]
+pub(crate) fn set(token: &PreemptDisabled, slot: usize, value: u64, mask: u64) -> Result {
+    let this = STATE.this_cpu(token);
+
+    this.cpu.set(&ThisCpuMsrs(token), slot, value, mask)?;
+    arm_or_undo(&this)
+}
+
+/// See `uret_set_many()`.
+#[inline]
+pub(crate) fn set_many(token: &PreemptDisabled, msrs: &[bindings::uret_msr]) -> Result {
+    let this = STATE.this_cpu(token);
+    let hw = ThisCpuMsrs(token);
+    let mut result = Ok(());
+
+    for msr in msrs.iter().filter(|msr| msr.load_into_hardware) {
+        let set = this.cpu.set(&hw, msr.slot as usize, msr.data, msr.mask);
+        result = result.and(set);
+    }
+    arm_or_undo(&this)?;
+    result
+}
+
+/// Brings the notifier in line with the slots. If it cannot be armed, nothing may stay dirty.
+#[inline]
+fn arm_or_undo(this: &ThisCpu<'_, Notifier<State>>) -> Result {
+    update_notifier(this).inspect_err(|_| restore(this, usize::MAX))
+}
+
+/// See `uret_get()`.
+#[inline]
+pub(crate) fn get(token: &PreemptDisabled, slot: usize) -> Result<u64> {
+    STATE.this_cpu(token).cpu.get(slot)
+}
+
+/// See `uret_drop()`.
+pub(crate) fn drop_owner(token: &PreemptDisabled, owner: Owner) {
+    restore(&STATE.this_cpu(token), SLOTS.of(owner));
+}
+
+/// See `uret_read_host()`.
+pub(crate) fn read_host(token: &PreemptDisabled, owner: Owner) -> Result {
+    read_host_of(token, SLOTS.of(owner))
+}
+
+fn read_host_of(token: &PreemptDisabled, which: usize) -> Result {
+    let this = STATE.this_cpu(token);
+    let mut result = Ok(());
+
+    for (slot, msr) in SLOTS.iter().filter(|&(slot, _)| which & 1 << slot != 0) {
+        result = result.and(this.cpu.read_host(&ThisCpuMsrs(token), slot, msr));
+    }
+    result
+}
+
+/// This CPU comes online, or wakes up.
+pub(crate) fn cpu_up(token: &PreemptDisabled) {
+    warn_on!(read_host_of(token, usize::MAX).is_err());
+}
+
+/// This CPU goes offline, or to sleep.
+pub(crate) fn cpu_down(token: &PreemptDisabled) {
+    restore(&STATE.this_cpu(token), usize::MAX);
+}
+
+/// See `uret_add()`.
+pub(crate) fn add(owner: Owner, msr: u32) -> Result<usize> {
+    let _lock = CHANGE.lock();
+
+    {
+        let token = preempt_disable();
+        let hw = ThisCpuMsrs(&token);
+
+        // If it is in a slot already, it may hold a guest's value, but it surely takes it.
+        hw.write(msr, hw.read(msr)?)?;
+    }
+    let slot = SLOTS.add(owner, msr)?;
+    let failed = Atomic::<u32>::new(0);
+
+    // A CPU that comes online meanwhile is either called here or finds the slot by itself.
+    on_each_cpu(|token| {
+        if read_host_of(token, 1 << slot).is_err() {
+            failed.store(1, Relaxed);
+        }
+    });
+    if failed.load(Relaxed) != 0 {
+        remove(1 << slot);
+        return Err(EIO);
+    }
+    Ok(slot)
+}
+
+/// See `uret_del()`.
+pub(crate) fn del(owner: Owner) {
+    let _lock = CHANGE.lock();
+
+    remove(SLOTS.of(owner));
+}
+
+/// Removes the slots in the bitmap `which`, under the lock.
+fn remove(which: usize) {
+    if which == 0 {
+        return;
+    }
+    let cpus = cpus_read_lock();
+
+    for (cpu, state) in STATE.possible_cpus() {
+        let ret = call_on_cpu(&cpus, cpu, |token| {
+            let this = STATE.this_cpu(token);
+
+            restore(&this, which);
+            this.cpu.forget(which);
+        });
+        if ret.is_err() {
+            // The CPU is offline, and was restored on its way there.
+            state.cpu.forget(which);
+        }
+    }
+    SLOTS.remove(which);
+}

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The C part of uret.ko: what Rust has no means for yet.  These are the
+ * exports, the tracepoints' definitions, and the hooks of CPU hotplug and of
+ * system sleep.
+ */
+
+#include <linux/cpuhotplug.h>
+#include <linux/export.h>
+#include <linux/syscore_ops.h>
+#include <linux/uret.h>
+
+#define CREATE_TRACE_POINTS
+#define CREATE_RUST_TRACE_POINTS
+#include <trace/events/uret.h>
+
+EXPORT_SYMBOL_GPL(uret_add);
+EXPORT_SYMBOL_GPL(uret_del);
+EXPORT_SYMBOL_GPL(uret_find);
+EXPORT_SYMBOL_GPL(uret_set);
+EXPORT_SYMBOL_GPL(uret_set_many);
+EXPORT_SYMBOL_GPL(uret_get);
+EXPORT_SYMBOL_GPL(uret_drop);
+EXPORT_SYMBOL_GPL(uret_read_host);
+
+EXPORT_SYMBOL_FOR_MODULES(uret_vmx_setup, "kvm-intel");
+EXPORT_SYMBOL_FOR_MODULES(uret_vmx_init_vcpu, "kvm-intel");
+EXPORT_SYMBOL_FOR_MODULES(uret_vmx_switch_to_guest, "kvm-intel");
+EXPORT_SYMBOL_FOR_MODULES(uret_svm_setup, "kvm-amd");
+EXPORT_SYMBOL_FOR_MODULES(uret_svm_switch_to_guest, "kvm-amd");
+EXPORT_SYMBOL_FOR_MODULES(uret_kvm_find, "kvm");
+EXPORT_SYMBOL_FOR_MODULES(uret_kvm_slot, "kvm-intel");
+EXPORT_SYMBOL_FOR_MODULES(uret_kvm_set, "kvm");
+EXPORT_SYMBOL_FOR_MODULES(uret_kvm_get, "kvm");
+EXPORT_SYMBOL_FOR_MODULES(uret_kvm_read_host, "kvm");
+EXPORT_SYMBOL_FOR_MODULES(uret_kvm_drop, "kvm");
+EXPORT_SYMBOL_FOR_MODULES(uret_kvm_destroy, "kvm");
+
+static int uret_online(unsigned int cpu)
+{
+	uret_cpu_up();
+	return 0;
+}
+
+static int uret_offline(unsigned int cpu)
+{
+	uret_cpu_down();
+	return 0;
+}
+
+static int uret_suspend(void *data)
+{
+	uret_cpu_down();
+	return 0;
+}
+
+static void uret_resume(void *data)
+{
+	uret_cpu_up();
+}
+
+/*
+ * There is no shutdown(): on a forced reboot other CPUs may be in the middle
+ * of setting an MSR, and nothing returns to user mode any more.
+ */
+static const struct syscore_ops uret_syscore_ops = {
+	.suspend = uret_suspend,
+	.resume = uret_resume,
+};
+
+static struct syscore uret_syscore = {
+	.ops = &uret_syscore_ops,
+};
+
+static int uret_hotplug_state;
+
+int uret_shim_init(void)
+{
+	int ret;
+
+	ret = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "virt/uret:online",
+				uret_online, uret_offline);
+	if (ret < 0)
+		return ret;
+
+	uret_hotplug_state = ret;
+	register_syscore(&uret_syscore);
+	return 0;
+}
+
+void uret_shim_exit(void)
+{
+	unregister_syscore(&uret_syscore);
+	cpuhp_remove_state(uret_hotplug_state);
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The counters in debugfs, see `Documentation/ABI/testing/debugfs-uret`.
+
+use kernel::{
+    debugfs::{
+        Dir,
+        File,
+        Writer, //
+    },
+    fmt,
+    prelude::*, //
+};
+
+use crate::registry::{
+    SLOTS,
+    STATE, //
+};
+
+/// `slots`: the MSRs that were added.
+pub(crate) struct SlotList;
+
+impl Writer for SlotList {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "slot msr")?;
+        for (slot, msr) in SLOTS.iter() {
+            writeln!(f, "{slot} {msr:#x}")?;
+        }
+        Ok(())
+    }
+}
+
+/// `counters`: what happened to each MSR on each CPU.
+pub(crate) struct Counters;
+
+impl Writer for Counters {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "cpu slot msr written elided restored")?;
+        for (cpu, state) in STATE.possible_cpus() {
+            let cpu = cpu.as_u32();
+
+            for (slot, it) in state.cpu.ready_slots() {
+                let (msr, written, elided) = (it.msr(), it.written.get(), it.elided.get());
+                let restored = it.restored.get();
+
+                writeln!(f, "{cpu} {slot} {msr:#x} {written} {elided} {restored}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `cpus`: the state of each CPU and its notifier.
+pub(crate) struct Cpus;
+
+impl Writer for Cpus {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "cpu dirty armed fired fired_other")?;
+        for (cpu, state) in STATE.possible_cpus() {
+            let (cpu, dirty) = (cpu.as_u32(), state.cpu.dirty());
+            let (fired, other) = (state.fired.get(), state.fired_other.get());
+            let armed = u32::from(state.is_armed());
+
+            writeln!(f, "{cpu} {dirty:#x} {armed} {fired} {other}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The directory `uret` in debugfs.
+#[pin_data]
+pub(crate) struct Stats {
+    #[pin]
+    slots: File<SlotList>,
+    #[pin]
+    counters: File<Counters>,
+    #[pin]
+    cpus: File<Cpus>,
+    dir: Dir,
+}
+
+impl Stats {
+    pub(crate) fn new() -> impl PinInit<Self, Error> {
+        let dir = Dir::new(c"uret");
+
+        try_pin_init!(Self {
+            slots <- dir.read_only_file(c"slots", SlotList),
+            counters <- dir.read_only_file(c"counters", Counters),
+            cpus <- dir.read_only_file(c"cpus", Cpus),
+            dir: dir.clone(),
+        })
+    }
+}
