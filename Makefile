@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# What a person types. The kernel's build files are Kbuild and Kconfig.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo check shell series bisect fmt lint clean distclean
+
+export KSRC DEBUG QUICK
+
+help: ## this list
+	@echo "uret: KVM's user-mode MSRs, switched just in time"
+	@echo
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12 | sed 's/^/  make /'
+	@echo
+	@echo "Variables:"
+	@echo "  KSRC=DIR   a kernel source of yours, instead of the one from Debian's archive"
+	@echo "  DEBUG=1    a kernel with KASAN, UBSAN, lockdep and more (check, shell)"
+	@echo "  QUICK=1    leave KVM's own selftests out (check)"
+	@echo "  XDG_CACHE_HOME  where downloads and builds are kept, in a folder uret"
+
+demo: ## show KVM on uret, on an emulated AMD and an emulated Intel CPU
+	@tools/run.sh demo
+
+check: ## run all tests on both emulators; the last line counts them
+	@tools/run.sh check
+
+shell: ## boot the patched kernel to a prompt, with the module loaded
+	@tools/run.sh shell
+
+series: ## write the complete patch series to build/series
+	@tools/deps.sh && tools/source.sh && tools/series.sh format build/series
+
+bisect: ## build the kernel at each patch of the series (takes a while)
+	@tools/deps.sh && tools/source.sh && tools/bisect.sh
+
+fmt: ## format the Rust code
+	@tools/lint.sh fmt
+
+lint: ## rustfmt, clippy, checkpatch and shellcheck, without a warning
+	@tools/deps.sh && tools/source.sh && tools/series.sh checkout && tools/lint.sh check
+
+clean: ## remove what was built for this clone
+	rm -rf build
+
+distclean: clean ## remove the cache that clones share, too
+	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/uret"

@@ -1,0 +1,377 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! KUnit tests of the registry's rules, with MSRs that are made up: hardware does not fault at
+//! will. `msr_kunit.c` tests the module with the MSRs of the CPU.
+
+use kernel::prelude::*;
+
+#[path = "cpu.rs"]
+mod cpu;
+#[path = "slots.rs"]
+mod slots;
+
+module! {
+    type: Tests,
+    name: "uret_kunit",
+    authors: ["uret developers"],
+    description: "KUnit tests for uret",
+    license: "GPL",
+}
+
+struct Tests;
+
+impl kernel::Module for Tests {
+    fn init(_module: &'static ThisModule) -> Result<Self> {
+        Ok(Self)
+    }
+}
+
+#[kernel::macros::kunit_tests(uret_slots)]
+mod slot_tests {
+    use super::{
+        cpu::MAX_SLOTS,
+        slots::{
+            Owner,
+            Slots, //
+        },
+        *, //
+    };
+
+    #[test]
+    fn an_owner_is_somebody() {
+        assert!(Owner::new(0).err() == Some(EINVAL));
+        assert!(Owner::new(1).is_ok());
+    }
+
+    #[test]
+    fn a_slot_is_found_until_it_is_removed() -> Result {
+        let slots = Slots::new();
+        let owner = Owner::new(1)?;
+
+        assert!(slots.find(7).is_none());
+        assert!(slots.add(owner, 7) == Ok(0));
+        assert!(slots.add(owner, 8) == Ok(1));
+        assert!(slots.find(7) == Some(0) && slots.find(8) == Some(1));
+        assert!(slots.of(owner) == 0b11);
+        slots.remove(0b01);
+        assert!(slots.find(7).is_none() && slots.find(8) == Some(1));
+        assert!(slots.iter().count() == 1);
+        // The lowest free slot is used again.
+        assert!(slots.add(owner, 9) == Ok(0));
+        Ok(())
+    }
+
+    #[test]
+    fn a_second_owner_is_refused() -> Result {
+        static SOMEBODY: u8 = 1;
+        let slots = Slots::new();
+        let (first, second) = (Owner::of(&SOMEBODY), Owner::new(2)?);
+
+        slots.add(first, 7)?;
+        assert!(slots.add(first, 7) == Err(EEXIST));
+        assert!(slots.add(second, 7) == Err(EBUSY));
+        assert!(slots.add(second, 8) == Ok(1));
+        assert!(slots.of(first) == 0b01 && slots.of(second) == 0b10);
+        Ok(())
+    }
+
+    #[test]
+    fn a_full_table_is_an_error() -> Result {
+        let slots = Slots::new();
+        let owner = Owner::new(1)?;
+
+        for msr in 0..MAX_SLOTS {
+            assert!(slots.add(owner, msr as u32) == Ok(msr));
+        }
+        assert!(slots.add(owner, u32::MAX) == Err(ENOSPC));
+        assert!(slots.of(owner) == usize::MAX);
+        slots.remove(1 << (MAX_SLOTS - 1));
+        assert!(slots.add(owner, u32::MAX) == Ok(MAX_SLOTS - 1));
+        Ok(())
+    }
+}
+
+#[kernel::macros::kunit_tests(uret_cpu)]
+mod cpu_tests {
+    use core::cell::Cell;
+
+    use super::{
+        cpu::{
+            Cpu,
+            Event,
+            Hardware,
+            MAX_SLOTS, //
+        },
+        *, //
+    };
+
+    const NR: usize = 4;
+    const ALL: u64 = u64::MAX;
+
+    /// MSRs 0 to 3, which are in the slots of the same numbers, and one in the last slot.
+    struct Msrs {
+        values: [Cell<u64>; NR],
+        reads_fault: Cell<bool>,
+        /// The value that no MSR takes.
+        refused: Cell<u64>,
+        writes: Cell<u32>,
+        sets: Cell<u32>,
+        elides: Cell<u32>,
+        restores: Cell<u32>,
+    }
+
+    impl Msrs {
+        fn new() -> Self {
+            Self {
+                values: [const { Cell::new(100) }; NR],
+                reads_fault: Cell::new(false),
+                refused: Cell::new(ALL),
+                writes: Cell::new(0),
+                sets: Cell::new(0),
+                elides: Cell::new(0),
+                restores: Cell::new(0),
+            }
+        }
+
+        fn value(&self, msr: usize) -> u64 {
+            self.values.get(msr).map_or(0, Cell::get)
+        }
+    }
+
+    impl Hardware for Msrs {
+        fn read(&self, msr: u32) -> Result<u64> {
+            if self.reads_fault.get() {
+                return Err(EIO);
+            }
+            self.values.get(msr as usize).map(Cell::get).ok_or(EIO)
+        }
+
+        fn write(&self, msr: u32, value: u64) -> Result {
+            if value == self.refused.get() {
+                return Err(EIO);
+            }
+            self.values.get(msr as usize).ok_or(EIO)?.set(value);
+            self.writes.set(self.writes.get() + 1);
+            Ok(())
+        }
+
+        fn event(&self, event: Event, _slot: usize, _msr: u32, _value: u64) {
+            let events = match event {
+                Event::Set => &self.sets,
+                Event::Elide => &self.elides,
+                Event::Restore => &self.restores,
+            };
+            events.set(events.get() + 1);
+        }
+    }
+
+    /// A CPU whose slots 0 to 3 are ready. It is large, so it does not go on the stack.
+    fn cpu(msrs: &Msrs) -> Result<KBox<Cpu>> {
+        let cpu = KBox::new(Cpu::new(), GFP_KERNEL)?;
+
+        for slot in 0..NR {
+            cpu.read_host(msrs, slot, slot as u32)?;
+        }
+        Ok(cpu)
+    }
+
+    #[test]
+    fn an_unknown_slot_is_an_error() -> Result {
+        let msrs = Msrs::new();
+        let cpu = cpu(&msrs)?;
+
+        for slot in [NR, MAX_SLOTS - 1, MAX_SLOTS, usize::MAX] {
+            assert!(cpu.set(&msrs, slot, 1, ALL) == Err(ENXIO));
+            assert!(cpu.get(slot) == Err(ENXIO));
+        }
+        assert!(cpu.read_host(&msrs, MAX_SLOTS, 0) == Err(ENXIO));
+        assert!(msrs.writes.get() == 0);
+        Ok(())
+    }
+
+    #[test]
+    fn a_set_writes_once() -> Result {
+        let msrs = Msrs::new();
+        let cpu = cpu(&msrs)?;
+
+        cpu.set(&msrs, 1, 5, ALL)?;
+        cpu.set(&msrs, 1, 5, ALL)?;
+        assert!(msrs.value(1) == 5 && cpu.get(1) == Ok(5));
+        assert!(msrs.writes.get() == 1 && msrs.sets.get() == 1 && msrs.elides.get() == 1);
+        assert!(cpu.dirty() == 0b10);
+        Ok(())
+    }
+
+    #[test]
+    fn the_host_value_is_not_dirty() -> Result {
+        let msrs = Msrs::new();
+        let cpu = cpu(&msrs)?;
+
+        cpu.set(&msrs, 0, 100, ALL)?;
+        assert!(msrs.writes.get() == 0 && cpu.dirty() == 0);
+        cpu.set(&msrs, 0, 5, ALL)?;
+        cpu.set(&msrs, 2, 5, ALL)?;
+        assert!(cpu.dirty() == 0b101);
+        // A set that makes the bitmap smaller, and one that makes it empty.
+        cpu.set(&msrs, 0, 100, ALL)?;
+        assert!(cpu.dirty() == 0b100);
+        cpu.set(&msrs, 2, 100, ALL)?;
+        assert!(cpu.dirty() == 0);
+        cpu.restore(&msrs, usize::MAX)?;
+        assert!(msrs.restores.get() == 0);
+        Ok(())
+    }
+
+    #[test]
+    fn bits_outside_of_the_mask_are_the_hosts() -> Result {
+        let msrs = Msrs::new();
+        let cpu = cpu(&msrs)?;
+
+        cpu.set(&msrs, 0, 0xffff, 0xff00)?;
+        assert!(msrs.value(0) == 0xff00 | 100);
+        cpu.set(&msrs, 0, 0, 0xff00)?;
+        assert!(msrs.value(0) == 100 && cpu.dirty() == 0);
+        Ok(())
+    }
+
+    #[test]
+    fn a_failed_write_changes_nothing() -> Result {
+        let msrs = Msrs::new();
+        let cpu = cpu(&msrs)?;
+
+        cpu.set(&msrs, 0, 5, ALL)?;
+        msrs.refused.set(6);
+        assert!(cpu.set(&msrs, 0, 6, ALL) == Err(EIO));
+        assert!(cpu.set(&msrs, 1, 6, ALL) == Err(EIO));
+        assert!(cpu.get(0) == Ok(5) && msrs.value(0) == 5);
+        assert!(cpu.get(1) == Ok(100) && msrs.value(1) == 100);
+        assert!(cpu.dirty() == 0b01 && msrs.sets.get() == 1);
+        // The next one is not taken for the failed one.
+        msrs.refused.set(ALL);
+        cpu.set(&msrs, 0, 6, ALL)?;
+        assert!(msrs.value(0) == 6);
+        Ok(())
+    }
+
+    #[test]
+    fn a_restore_touches_dirty_slots_only() -> Result {
+        let msrs = Msrs::new();
+        let cpu = cpu(&msrs)?;
+
+        cpu.set(&msrs, 0, 5, ALL)?;
+        cpu.set(&msrs, 1, 100, ALL)?;
+        cpu.set(&msrs, 3, 5, ALL)?;
+        msrs.writes.set(0);
+        cpu.restore(&msrs, usize::MAX)?;
+        assert!(msrs.writes.get() == 2 && msrs.restores.get() == 2);
+        for slot in 0..NR {
+            assert!(msrs.value(slot) == 100 && cpu.get(slot) == Ok(100));
+        }
+        assert!(cpu.dirty() == 0);
+        Ok(())
+    }
+
+    #[test]
+    fn a_drop_leaves_the_others() -> Result {
+        let msrs = Msrs::new();
+        let cpu = cpu(&msrs)?;
+
+        cpu.set(&msrs, 0, 5, ALL)?;
+        cpu.set(&msrs, 1, 5, ALL)?;
+        cpu.restore(&msrs, 0b10)?;
+        assert!(cpu.dirty() == 0b01);
+        assert!(msrs.value(0) == 5 && msrs.value(1) == 100);
+        Ok(())
+    }
+
+    #[test]
+    fn a_failed_restore_stays_dirty() -> Result {
+        let msrs = Msrs::new();
+        let cpu = cpu(&msrs)?;
+
+        cpu.set(&msrs, 0, 5, ALL)?;
+        cpu.set(&msrs, 1, 5, ALL)?;
+        msrs.refused.set(100);
+        assert!(cpu.restore(&msrs, usize::MAX) == Err(EIO));
+        assert!(cpu.dirty() == 0b11 && cpu.get(0) == Ok(5));
+        msrs.refused.set(ALL);
+        cpu.restore(&msrs, usize::MAX)?;
+        assert!(cpu.dirty() == 0 && msrs.value(1) == 100);
+        Ok(())
+    }
+
+    #[test]
+    fn a_guests_value_is_not_taken_for_the_hosts() -> Result {
+        let msrs = Msrs::new();
+        let cpu = cpu(&msrs)?;
+
+        cpu.set(&msrs, 0, 5, ALL)?;
+        assert!(cpu.read_host(&msrs, 0, 0) == Err(EBUSY));
+        cpu.restore(&msrs, usize::MAX)?;
+        assert!(msrs.value(0) == 100);
+        // The host has changed its mind.
+        for value in &msrs.values {
+            value.set(200);
+        }
+        cpu.read_host(&msrs, 0, 0)?;
+        assert!(cpu.get(0) == Ok(200) && cpu.dirty() == 0);
+        Ok(())
+    }
+
+    #[test]
+    fn an_msr_that_faults_is_not_ready() -> Result {
+        let msrs = Msrs::new();
+        let cpu = cpu(&msrs)?;
+
+        assert!(cpu.read_host(&msrs, MAX_SLOTS - 1, 99) == Err(EIO));
+        assert!(cpu.set(&msrs, MAX_SLOTS - 1, 1, ALL) == Err(ENXIO));
+        msrs.reads_fault.set(true);
+        assert!(cpu.read_host(&msrs, 0, 0) == Err(EIO));
+        assert!(cpu.get(0) == Err(ENXIO));
+        Ok(())
+    }
+
+    #[test]
+    fn the_last_slot_works() -> Result {
+        let msrs = Msrs::new();
+        let cpu = cpu(&msrs)?;
+        let last = MAX_SLOTS - 1;
+
+        cpu.read_host(&msrs, last, 3)?;
+        cpu.set(&msrs, last, 5, ALL)?;
+        assert!(cpu.dirty() == 1 << last);
+        cpu.restore(&msrs, usize::MAX)?;
+        assert!(msrs.value(3) == 100 && cpu.dirty() == 0);
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_dirty_is_not_forgotten() -> Result {
+        let msrs = Msrs::new();
+        let cpu = cpu(&msrs)?;
+
+        cpu.set(&msrs, 0, 5, ALL)?;
+        cpu.forget(usize::MAX);
+        assert!(cpu.get(0) == Ok(5) && cpu.get(1) == Err(ENXIO));
+        cpu.restore(&msrs, usize::MAX)?;
+        assert!(msrs.value(0) == 100);
+        Ok(())
+    }
+
+    #[test]
+    fn counters_tell_what_happened() -> Result {
+        let msrs = Msrs::new();
+        let cpu = cpu(&msrs)?;
+
+        for value in [5, 5, 6] {
+            cpu.set(&msrs, 2, value, ALL)?;
+        }
+        cpu.restore(&msrs, usize::MAX)?;
+        let counts = cpu
+            .ready_slots()
+            .find(|&(slot, _)| slot == 2)
+            .map(|(_, slot)| (slot.written.get(), slot.elided.get(), slot.restored.get()));
+        assert!(counts == Some((2, 1, 1)));
+        Ok(())
+    }
+}

@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * KUnit tests of uret.ko with the MSRs of the CPU, through its C interface.
+ *
+ * TSC_AUX is what they set, so that KVM must not be loaded with uret=1.
+ */
+
+#include <kunit/test.h>
+#include <linux/bitops.h>
+#include <linux/cpu.h>
+#include <linux/module.h>
+#include <linux/preempt.h>
+#include <linux/uret.h>
+#include <asm/msr.h>
+
+/* Of protection keys for supervisor pages, which the kernel does not use. */
+#define MSR_PKRS 0x6e1
+
+static int owner, other_owner;
+
+/* An MSR that refuses some value.  Not all emulators have all of them. */
+static const struct {
+	u32 msr;
+	u64 refused;
+} faulting[] = {
+	{ MSR_LSTAR, 0x8000000000000000ULL },	/* not canonical */
+	{ MSR_CSTAR, 0x8000000000000000ULL },
+	{ MSR_PKRS, BIT_ULL(32) },		/* reserved */
+	{ MSR_VM_HSAVE_PA, 1 },			/* not aligned */
+};
+
+/* MSRs that no CPU has. */
+static const u32 missing[] = { 0x0badbadb, 0x2000, 0xc0001fff, 0x40000fff };
+
+static u64 host;
+
+static int uret_test_init(struct kunit *test)
+{
+	int slot = uret_add(&owner, MSR_TSC_AUX);
+
+	if (slot == -EBUSY)
+		kunit_skip(test, "unload kvm first: it uses TSC_AUX");
+	KUNIT_ASSERT_GE(test, slot, 0);
+	test->priv = (void *)(long)slot;
+	rdmsrq(MSR_TSC_AUX, host);
+	return 0;
+}
+
+static void uret_test_exit(struct kunit *test)
+{
+	uret_del(&owner);
+	uret_del(&other_owner);
+}
+
+static unsigned int tsc_aux_slot(struct kunit *test)
+{
+	return (long)test->priv;
+}
+
+static u64 hw_tsc_aux(void)
+{
+	u64 value;
+
+	rdmsrq(MSR_TSC_AUX, value);
+	return value;
+}
+
+/*
+ * Kernel threads never return to user mode, so that what they set stays until
+ * they drop it.  They may move to another CPU, so they keep preemption off, and
+ * look at what they have seen later: expectations may sleep.
+ */
+static void set_writes_and_drop_restores(struct kunit *test)
+{
+	unsigned int slot = tsc_aux_slot(test);
+	u64 got[2] = {}, hw[3], native;
+	int ret[4];
+
+	preempt_disable();
+	native = hw_tsc_aux();
+	ret[0] = uret_set(slot, 4711, ~0ULL);
+	hw[0] = hw_tsc_aux();
+	ret[1] = uret_get(slot, &got[0]);
+	ret[2] = uret_set(slot, 0xff00, 0xff00);
+	hw[1] = hw_tsc_aux();
+	uret_drop(&owner);
+	hw[2] = hw_tsc_aux();
+	ret[3] = uret_get(slot, &got[1]);
+	preempt_enable();
+
+	for (int i = 0; i < ARRAY_SIZE(ret); i++)
+		KUNIT_EXPECT_EQ(test, ret[i], 0);
+	KUNIT_EXPECT_EQ(test, hw[0], 4711);
+	KUNIT_EXPECT_EQ(test, got[0], 4711);
+	KUNIT_EXPECT_EQ(test, hw[1], (native & ~0xff00ULL) | 0xff00);
+	KUNIT_EXPECT_EQ(test, hw[2], native);
+	KUNIT_EXPECT_EQ(test, got[1], native);
+}
+
+static void a_dirty_slot_is_not_read_as_the_hosts(struct kunit *test)
+{
+	unsigned int slot = tsc_aux_slot(test);
+	u64 native, hw;
+	int ret[2];
+
+	preempt_disable();
+	native = hw_tsc_aux();
+	uret_set(slot, 4711, ~0ULL);
+	ret[0] = uret_read_host(&owner);
+	uret_drop(&owner);
+	ret[1] = uret_read_host(&owner);
+	hw = hw_tsc_aux();
+	preempt_enable();
+
+	KUNIT_EXPECT_EQ(test, ret[0], -EBUSY);
+	KUNIT_EXPECT_EQ(test, ret[1], 0);
+	KUNIT_EXPECT_EQ(test, hw, native);
+}
+
+static void unknown_slots_are_errors(struct kunit *test)
+{
+	static const unsigned int slots[] = { URET_MAX_SLOTS - 1, URET_MAX_SLOTS, UINT_MAX };
+	u64 value;
+	int ret;
+
+	for (int i = 0; i < ARRAY_SIZE(slots); i++) {
+		struct uret_msr msr = {
+			.load_into_hardware = true,
+			.slot = slots[i],
+		};
+
+		preempt_disable();
+		ret = uret_set(slots[i], 1, ~0ULL);
+		if (ret == -ENXIO)
+			ret = uret_get(slots[i], &value);
+		if (ret == -ENXIO)
+			ret = uret_set_many(&msr, 1);
+		preempt_enable();
+		KUNIT_EXPECT_EQ(test, ret, -ENXIO);
+	}
+}
+
+static void owners_are_told_apart(struct kunit *test)
+{
+	KUNIT_EXPECT_EQ(test, uret_add(NULL, MSR_STAR), -EINVAL);
+	KUNIT_EXPECT_EQ(test, uret_add(&owner, MSR_TSC_AUX), -EEXIST);
+	KUNIT_EXPECT_EQ(test, uret_add(&other_owner, MSR_TSC_AUX), -EBUSY);
+	KUNIT_EXPECT_EQ(test, uret_find(MSR_TSC_AUX), tsc_aux_slot(test));
+
+	/* What is not theirs they cannot give up. */
+	uret_del(&other_owner);
+	uret_del(NULL);
+	KUNIT_EXPECT_EQ(test, uret_find(MSR_TSC_AUX), tsc_aux_slot(test));
+
+	uret_del(&owner);
+	KUNIT_EXPECT_EQ(test, uret_find(MSR_TSC_AUX), -ENOENT);
+	KUNIT_EXPECT_GE(test, uret_add(&other_owner, MSR_TSC_AUX), 0);
+}
+
+static void an_msr_that_faults_is_refused(struct kunit *test)
+{
+	bool tried = false;
+	u64 value;
+
+	for (int i = 0; i < ARRAY_SIZE(missing); i++) {
+		if (!rdmsrq_safe(missing[i], &value))
+			continue;
+		tried = true;
+		KUNIT_EXPECT_EQ(test, uret_add(&owner, missing[i]), -EIO);
+		KUNIT_EXPECT_EQ(test, uret_find(missing[i]), -ENOENT);
+	}
+	if (!tried)
+		kunit_skip(test, "this CPU lets any MSR be read");
+}
+
+static void a_refused_value_changes_nothing(struct kunit *test)
+{
+	bool tried = false;
+
+	for (int i = 0; i < ARRAY_SIZE(faulting); i++) {
+		u64 native, value, hw;
+		int slot, ret;
+
+		slot = uret_add(&owner, faulting[i].msr);
+		if (slot < 0)
+			continue;
+
+		preempt_disable();
+		rdmsrq(faulting[i].msr, native);
+		ret = uret_set(slot, faulting[i].refused, ~0ULL);
+		rdmsrq(faulting[i].msr, hw);
+		uret_get(slot, &value);
+		uret_drop(&owner);
+		preempt_enable();
+
+		/* Some emulator takes it after all. */
+		if (!ret)
+			continue;
+		tried = true;
+		KUNIT_EXPECT_EQ(test, ret, -EIO);
+		KUNIT_EXPECT_EQ(test, hw, native);
+		KUNIT_EXPECT_EQ(test, value, native);
+	}
+	KUNIT_EXPECT_TRUE(test, tried);
+}
+
+static void many_are_set_in_spite_of_one(struct kunit *test)
+{
+	struct uret_msr msrs[] = {
+		{ .load_into_hardware = true, .slot = URET_MAX_SLOTS, .data = 1, .mask = ~0ULL },
+		{ .load_into_hardware = false, .slot = tsc_aux_slot(test), .data = 2, .mask = ~0ULL },
+		{ .load_into_hardware = true, .slot = tsc_aux_slot(test), .data = 3, .mask = ~0ULL },
+	};
+	int ret, none;
+	u64 hw, skipped;
+
+	preempt_disable();
+	none = uret_set_many(NULL, 0);
+	ret = uret_set_many(msrs, 2);
+	skipped = hw_tsc_aux();
+	if (ret == -ENXIO)
+		ret = uret_set_many(msrs, ARRAY_SIZE(msrs));
+	hw = hw_tsc_aux();
+	uret_drop(&owner);
+	preempt_enable();
+
+	KUNIT_EXPECT_EQ(test, none, 0);
+	KUNIT_EXPECT_EQ(test, ret, -ENXIO);
+	KUNIT_EXPECT_NE(test, skipped, 2);
+	KUNIT_EXPECT_EQ(test, hw, 3);
+}
+
+static void a_full_table_is_an_error(struct kunit *test)
+{
+	int added = 1;
+
+	/* A CPU has not enough MSRs of the kind; some emulators take any. */
+	for (u32 msr = 0x0bad0000; msr < 0x0bad0100 && added < URET_MAX_SLOTS; msr++) {
+		if (uret_add(&other_owner, msr) >= 0)
+			added++;
+	}
+	if (added < URET_MAX_SLOTS)
+		kunit_skip(test, "only %d MSRs here that can be added", added);
+	KUNIT_EXPECT_EQ(test, uret_add(&other_owner, MSR_STAR), -ENOSPC);
+	uret_del(&other_owner);
+	KUNIT_EXPECT_GE(test, uret_add(&other_owner, MSR_STAR), 0);
+}
+
+static void del_restores_every_cpu(struct kunit *test)
+{
+	u64 hw;
+	int cpu, ret;
+
+	/* This thread may leave a CPU dirty behind itself. */
+	preempt_disable();
+	cpu = smp_processor_id();
+	ret = uret_set(tsc_aux_slot(test), 4711, ~0ULL);
+	preempt_enable();
+
+	uret_del(&owner);
+	KUNIT_EXPECT_EQ(test, ret, 0);
+	KUNIT_ASSERT_EQ(test, rdmsrq_on_cpu(cpu, MSR_TSC_AUX, &hw), 0);
+	KUNIT_EXPECT_NE(test, hw, 4711);
+}
+
+static struct kunit_case uret_msr_cases[] = {
+	KUNIT_CASE(set_writes_and_drop_restores),
+	KUNIT_CASE(a_dirty_slot_is_not_read_as_the_hosts),
+	KUNIT_CASE(unknown_slots_are_errors),
+	KUNIT_CASE(owners_are_told_apart),
+	KUNIT_CASE(an_msr_that_faults_is_refused),
+	KUNIT_CASE(a_refused_value_changes_nothing),
+	KUNIT_CASE(many_are_set_in_spite_of_one),
+	KUNIT_CASE(a_full_table_is_an_error),
+	KUNIT_CASE(del_restores_every_cpu),
+	{}
+};
+
+static struct kunit_suite uret_msr_suite = {
+	.name = "uret_msr",
+	.init = uret_test_init,
+	.exit = uret_test_exit,
+	.test_cases = uret_msr_cases,
+};
+kunit_test_suite(uret_msr_suite);
+
+MODULE_AUTHOR("uret developers");
+MODULE_DESCRIPTION("KUnit tests for uret, with real MSRs");
+MODULE_LICENSE("GPL");

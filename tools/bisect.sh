@@ -1,0 +1,36 @@
+#!/bin/bash
+# Builds the kernel at each commit of the series, with everything in the configuration that the
+# commit knows: each must build without a warning.
+
+. "$(dirname "$0")/lib.sh"
+toolchain
+paths
+
+commits=$("$TOP/tools/series.sh" list)
+total=$(wc -l <<<"$commits")
+lock_cache
+TREE=$CACHE/bisect-tree
+OUT=$CACHE/bisect-build
+kmake() { make -s -C "$TREE" O="$OUT" -j$(($(nproc) + 1)) "${KMAKE[@]}" "$@"; }
+
+build()
+{
+	git -C "$TREE" checkout -qf --detach "$1"
+	(cd "$TREE" && mkdir -p "$OUT" && kmake tinyconfig &&
+		scripts/kconfig/merge_config.sh -m -O "$OUT" "$OUT/.config" "$TOP/tools/kernel.config")
+	kmake olddefconfig
+	kmake bzImage modules
+}
+
+git -C "$SOURCE" worktree prune
+[ -d "$TREE" ] || git -C "$SOURCE" worktree add -q --detach "$TREE" pristine
+number=0
+while read -r commit subject; do
+	number=$((number + 1))
+	echo "$subject"
+	stage "patch $number of $total" "The series does not bisect." build "$commit"
+	if grep -iE 'warning:|error:' "$LOGS/patch-$number-of-$total.log"; then
+		die "patch $number builds with warnings"
+	fi
+done <<<"$commits"
+echo "All $total patches build."

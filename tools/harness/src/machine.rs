@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The emulated machines.
+//!
+//! Each run has a time limit, which ends the emulator itself, by SIGKILL: Bochs ignores SIGTERM
+//! while a guest spins. A run is judged by what came over the serial line, not by the exit status:
+//! Bochs ends with a panic of its own when the machine powers off.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{bail, Context, Result};
+use clap::ValueEnum;
+
+/// The emulators.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Vehicle {
+    Qemu,
+    Bochs,
+}
+
+impl Vehicle {
+    /// What it has to virtualize with.
+    pub fn platform(self) -> &'static str {
+        match self {
+            Vehicle::Qemu => "svm",
+            Vehicle::Bochs => "vmx",
+        }
+    }
+}
+
+/// What a machine boots.
+#[derive(Clone)]
+pub struct Images {
+    pub kernel: PathBuf,
+    pub initrd: PathBuf,
+}
+
+/// A run to be.
+pub struct Machine {
+    vehicle: Vehicle,
+    run: String,
+    limit: Duration,
+    dir: PathBuf,
+}
+
+/// What became of it.
+pub struct Output {
+    /// All that came over the serial line.
+    pub text: String,
+    /// Why it did not get to its end.
+    pub problem: Option<String>,
+    /// How long it took.
+    pub seconds: u64,
+}
+
+const CMDLINE: &str = "console=ttyS0 quiet panic=-1 suspend.pm_test_delay=1";
+
+impl Machine {
+    /// Prepares a run of `run`, of at most `limit` seconds, with its files in a folder of `work`.
+    pub fn new(vehicle: Vehicle, run: &str, limit: u64, work: &Path) -> Self {
+        let name = format!("{}-{}", vehicle.platform(), run.replace(',', "+"));
+        Self {
+            vehicle,
+            run: run.to_string(),
+            limit: Duration::from_secs(limit),
+            dir: work.join(name),
+        }
+    }
+
+    fn serial(&self) -> PathBuf {
+        self.dir.join("serial.log")
+    }
+
+    /// Boots, waits for the end, and returns what was said.
+    pub fn run(&self, images: &Images) -> Result<Output> {
+        fs::create_dir_all(&self.dir)?;
+        fs::write(self.serial(), "")?;
+        let start = Instant::now();
+        let mut child = match self.vehicle {
+            Vehicle::Qemu => self.qemu(images)?,
+            Vehicle::Bochs => self.bochs(images)?,
+        };
+        let mut problem = None;
+        while child.try_wait()?.is_none() {
+            if start.elapsed() > self.limit {
+                child.kill()?;
+                child.wait()?;
+                problem = Some(format!(
+                    "stopped at the time limit of {} s",
+                    self.limit.as_secs()
+                ));
+                break;
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+        let text = String::from_utf8_lossy(&fs::read(self.serial())?).replace('\r', "");
+        let end = if self.run == "reboot" {
+            "URET-END reboot"
+        } else {
+            "URET-DONE"
+        };
+        if problem.is_none() && !text.contains(end) {
+            problem = Some("the machine stopped before the end".to_string());
+        }
+        Ok(Output {
+            text,
+            problem: problem.map(|it| format!("{it}; see {}", self.serial().display())),
+            seconds: start.elapsed().as_secs(),
+        })
+    }
+
+    fn qemu(&self, images: &Images) -> Result<Child> {
+        let serial = format!("file:{}", self.serial().display());
+        let cmdline = format!("{CMDLINE} uret.run={}", self.run);
+        qemu_command(images, &cmdline)
+            .args(["-display", "none", "-monitor", "none", "-serial", &serial])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(self.dir.join("qemu.log"))?)
+            .spawn()
+            .context("cannot start qemu-system-x86_64: run tools/deps.sh")
+    }
+
+    fn bochs(&self, images: &Images) -> Result<Child> {
+        let cd = self.make_cd(images)?;
+        let rc = self.dir.join("bochsrc");
+        let commands = self.dir.join("commands");
+        fs::write(&rc, bochsrc(&cd, &self.serial()))?;
+        // The debugger stops at its prompt first.
+        fs::write(&commands, "c\n")?;
+
+        // It has no display that does without a terminal.
+        let (mut pty, pts) = pty_process::blocking::open()?;
+        let child = pty_process::blocking::Command::new("bochs")
+            .arg("-q")
+            .arg("-f")
+            .arg(&rc)
+            .arg("-rc")
+            .arg(&commands)
+            .env("TERM", "xterm")
+            .spawn(pts)
+            .context("cannot start bochs: run tools/deps.sh")?;
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while matches!(pty.read(&mut buffer), Ok(n) if n > 0) {}
+        });
+        Ok(child)
+    }
+
+    /// Makes a CD that boots the kernel.
+    fn make_cd(&self, images: &Images) -> Result<PathBuf> {
+        let tree = self.dir.join("cd");
+        let iso = self.dir.join("cd.iso");
+        fs::create_dir_all(&tree)?;
+        for (from, to) in [
+            (Path::new("/usr/lib/ISOLINUX/isolinux.bin"), "isolinux.bin"),
+            (Path::new("/usr/lib/syslinux/modules/bios/ldlinux.c32"), "ldlinux.c32"),
+            (&images.kernel, "kernel"),
+            (&images.initrd, "initrd"),
+        ] {
+            fs::copy(from, tree.join(to)).with_context(|| format!("{}", from.display()))?;
+        }
+        let cmdline = format!("{CMDLINE} tsc=reliable uret.run={}", self.run);
+        fs::write(
+            tree.join("isolinux.cfg"),
+            format!("default l\nprompt 0\nlabel l\n kernel kernel\n append initrd=initrd {cmdline}\n"),
+        )?;
+        let output = Command::new("xorriso")
+            .args(["-as", "mkisofs", "-quiet", "-o"])
+            .arg(&iso)
+            .args("-b isolinux.bin -c boot.cat -no-emul-boot -boot-load-size 4".split(' '))
+            .arg("-boot-info-table")
+            .arg(&tree)
+            .output()
+            .context("cannot run xorriso: run tools/deps.sh")?;
+        if !output.status.success() {
+            bail!("xorriso: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(iso)
+    }
+}
+
+fn qemu_command(images: &Images, cmdline: &str) -> Command {
+    let mut command = Command::new("qemu-system-x86_64");
+    command
+        .args("-accel tcg -cpu max -smp 2 -m 4G -no-reboot -net none".split(' '))
+        .arg("-kernel")
+        .arg(&images.kernel)
+        .arg("-initrd")
+        .arg(&images.initrd)
+        .args(["-append", cmdline]);
+    command
+}
+
+/// See the file FACTS.md for why it is so; logging makes KVM many times slower.
+fn bochsrc(cd: &Path, serial: &Path) -> String {
+    format!(
+        "cpu: model=corei7_haswell_4770, count=1, ips=50000000, ignore_bad_msrs=1\n\
+         memory: guest=2048, host=2048\n\
+         romimage: file=/usr/share/bochs/BIOS-bochs-latest\n\
+         vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest\n\
+         display_library: term\n\
+         ata0-master: type=cdrom, path=\"{}\", status=inserted\n\
+         boot: cdrom\n\
+         com1: enabled=1, mode=file, dev=\"{}\"\n\
+         clock: sync=none\n\
+         log: /dev/null\n\
+         debugger_log: /dev/null\n\
+         panic: action=fatal\n\
+         error: action=ignore\n\
+         info: action=ignore\n\
+         debug: action=ignore\n",
+        cd.display(),
+        serial.display()
+    )
+}
+
+/// Boots to a prompt on this terminal.
+pub fn interactive(images: &Images) -> Result<bool> {
+    let status = qemu_command(images, &format!("{CMDLINE} uret.run=shell"))
+        .arg("-nographic")
+        .status()
+        .context("cannot start qemu-system-x86_64: run tools/deps.sh")?;
+    Ok(status.success())
+}

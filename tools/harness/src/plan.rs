@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What is run on which machine, and how it is reported.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+
+use anyhow::Result;
+
+use crate::judge::{block, compare, ktap, kvm_tests, splat, Outcome, Verdict};
+use crate::machine::{Images, Machine, Output, Vehicle};
+
+/// A boot: what it runs, and its time limit in seconds.
+struct Boot {
+    vehicle: Vehicle,
+    run: &'static str,
+    limit: u64,
+    images: Images,
+}
+
+/// The blocks of output that hold KTAP, by what produces them.
+const KTAP: [(&str, &str); 7] = [
+    ("kunit", "kunit"),
+    ("notifier", "notifier_test"),
+    ("tsc_aux", "tsc_aux_test"),
+    ("values-uret", "values_test-uret"),
+    ("values-stock", "values_test-stock"),
+    ("modules", "modules.sh"),
+    ("transitions", "transitions.sh"),
+];
+
+const TESTS: &str = "kunit,notifier,tsc_aux,values-uret,values-stock,modules,transitions,demo";
+
+fn boots(images: &Images, kvm: [(Vehicle, Option<PathBuf>); 2], debug: bool) -> Vec<Boot> {
+    let slow = if debug { 6 } else { 1 };
+    let boot = |vehicle, run, limit: u64| Boot {
+        vehicle,
+        run,
+        limit: limit * slow,
+        images: images.clone(),
+    };
+    let mut boots = vec![
+        boot(Vehicle::Qemu, TESTS, 300),
+        boot(Vehicle::Qemu, "reboot", 60),
+    ];
+    if !debug {
+        boots.push(boot(Vehicle::Bochs, TESTS, 900));
+        boots.push(boot(Vehicle::Bochs, "reboot", 200));
+    }
+    for (vehicle, initrd) in kvm {
+        if let Some(initrd) = initrd {
+            let mut boot = boot(vehicle, "kvm-stock,kvm-uret", 1800);
+            boot.images.initrd = initrd;
+            boots.push(boot);
+        }
+    }
+    boots
+}
+
+/// The results of a boot.
+fn judge(boot: &Boot, output: &Output) -> Vec<Outcome> {
+    let mut all = Vec::new();
+    let mut add = |group: &str, outcomes: Vec<Outcome>| {
+        for mut outcome in outcomes {
+            outcome.name = format!("{}: {group}: {}", boot.vehicle.platform(), outcome.name);
+            all.push(outcome);
+        }
+    };
+
+    for run in boot.run.split(',') {
+        let name = KTAP.iter().find(|it| it.0 == run).map_or(run, |it| it.1);
+        let Some(found) = block(&output.text, name) else {
+            add(run, vec![Outcome::new("output", Verdict::Fail, "there is none")]);
+            continue;
+        };
+        match run {
+            "kvm-stock" => {}
+            "kvm-uret" => {
+                let stock = block(&output.text, "kvm-stock").map(|it| kvm_tests(&it));
+                add("kvm", compare(&stock.unwrap_or_default(), &kvm_tests(&found)));
+            }
+            "demo" | "reboot" => {
+                let verdict = match found.status {
+                    Some(0) => Verdict::Pass,
+                    _ => Verdict::Fail,
+                };
+                let keep = found.lines.len().saturating_sub(6);
+                let note = match verdict {
+                    Verdict::Fail => found.lines[keep..].join("\n"),
+                    _ => String::new(),
+                };
+                add(run, vec![Outcome::new("it ends well", verdict, note)]);
+            }
+            _ => add(run, ktap(&found)),
+        }
+    }
+    if let Some(problem) = &output.problem {
+        add(boot.run, vec![Outcome::new("machine", Verdict::Fail, problem)]);
+    }
+    add(boot.run, splat(&output.text).into_iter().collect());
+    all
+}
+
+/// Runs the boots, QEMU's and Bochs' side by side, and hands over each result as it comes.
+fn run_all(boots: Vec<Boot>, work: &Path, mut each: impl FnMut(&Boot, Result<Output>)) {
+    let (sender, receiver) = mpsc::channel();
+    let (qemu, bochs): (Vec<Boot>, Vec<Boot>) =
+        boots.into_iter().partition(|it| it.vehicle == Vehicle::Qemu);
+
+    thread::scope(|scope| {
+        for boots in [qemu, bochs] {
+            let sender = sender.clone();
+            scope.spawn(move || {
+                for boot in boots {
+                    eprintln!("# {}: {} ...", boot.vehicle.platform(), boot.run);
+                    let machine = Machine::new(boot.vehicle, boot.run, boot.limit, work);
+                    let output = machine.run(&boot.images);
+                    let _ = sender.send((boot, output));
+                }
+            });
+        }
+        drop(sender);
+        for (boot, output) in receiver {
+            each(&boot, output);
+        }
+    });
+}
+
+/// Runs the tests. Prints TAP and a last line `N passed, N failed, N skipped`.
+pub fn check(
+    images: &Images,
+    kvm_qemu: Option<PathBuf>,
+    kvm_bochs: Option<PathBuf>,
+    debug: bool,
+    work: &Path,
+) -> Result<bool> {
+    let kvm = [(Vehicle::Qemu, kvm_qemu), (Vehicle::Bochs, kvm_bochs)];
+    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+
+    println!("TAP version 13");
+    run_all(boots(images, kvm, debug), work, |boot, output| {
+        let outcomes = match output {
+            Ok(output) => {
+                let platform = boot.vehicle.platform();
+                eprintln!("# {platform}: {}: {} s", boot.run, output.seconds);
+                judge(boot, &output)
+            }
+            Err(err) => vec![Outcome::new(boot.run, Verdict::Fail, format!("{err:#}"))],
+        };
+        for outcome in outcomes {
+            let number = passed + failed + skipped + 1;
+            let (word, directive) = match outcome.verdict {
+                Verdict::Pass => ("ok", ""),
+                Verdict::Fail => ("not ok", ""),
+                Verdict::Skip => ("ok", " # SKIP"),
+            };
+            println!("{word} {number} {}{directive}", outcome.name);
+            for line in outcome.note.lines() {
+                println!("#   {}", line.trim_start_matches("# "));
+            }
+            match outcome.verdict {
+                Verdict::Pass => passed += 1,
+                Verdict::Fail => failed += 1,
+                Verdict::Skip => skipped += 1,
+            }
+        }
+    });
+    println!("1..{}", passed + failed + skipped);
+    println!("{passed} passed, {failed} failed, {skipped} skipped");
+    Ok(failed == 0 && passed > 0)
+}
+
+/// Shows the demonstration on both machines.
+pub fn demo(images: &Images, work: &Path) -> Result<bool> {
+    let boots = [(Vehicle::Qemu, 120), (Vehicle::Bochs, 600)]
+        .map(|(vehicle, limit)| Boot {
+            vehicle,
+            run: "demo",
+            limit,
+            images: images.clone(),
+        })
+        .into();
+    let mut good = true;
+
+    run_all(boots, work, |boot, output| {
+        let title = match boot.vehicle {
+            Vehicle::Qemu => "SVM: KVM on an emulated AMD CPU (QEMU)",
+            Vehicle::Bochs => "VMX: KVM on an emulated Intel CPU (Bochs)",
+        };
+        println!("\n{title}\n");
+        match output {
+            Ok(output) => {
+                let found = block(&output.text, "demo");
+                for line in found.iter().flat_map(|it| &it.lines) {
+                    println!("{line}");
+                }
+                if let Some(problem) = &output.problem {
+                    println!("{problem}");
+                }
+                good &= output.problem.is_none() && found.is_some_and(|it| it.status == Some(0));
+                if let Some(splat) = splat(&output.text) {
+                    println!("{}", splat.note);
+                    good = false;
+                }
+            }
+            Err(err) => {
+                println!("{err:#}");
+                good = false;
+            }
+        }
+    });
+    if !good {
+        println!("\nThe demonstration failed.");
+    }
+    Ok(good)
+}

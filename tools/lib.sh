@@ -1,0 +1,104 @@
+# shellcheck shell=bash
+# What the scripts in this folder share: where things are, how stages report, and the toolchain.
+
+set -euo pipefail
+
+TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+BUILD=$TOP/build
+CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/uret
+LOGS=$BUILD/log
+mkdir -p "$LOGS" "$CACHE"
+
+SERIES_FOR=7.3
+
+die()
+{
+	printf '%s: %s\n' "$(basename "$0")" "$1" >&2
+	shift
+	[ $# = 0 ] || printf '  %s\n' "$@" >&2
+	exit 1
+}
+
+# stage NAME WHAT-TO-DO COMMAND...: runs it with a log, says how long it took, and on failure shows
+# the end of the log and what to do.
+stage()
+{
+	local name=$1 advice=$2 log start pid
+	shift 2
+	log=$LOGS/${name// /-}.log
+	start=$SECONDS
+	printf '%-38s' "$name ..."
+	# Not as a condition, in which bash would go on after errors.
+	( "$@" ) >"$log" 2>&1 </dev/null &
+	pid=$!
+	if wait $pid; then
+		printf ' %4d s   %s\n' $((SECONDS - start)) "${log#"$TOP"/}"
+		return
+	fi
+	printf ' FAILED after %d s\n' $((SECONDS - start))
+	tail -n 25 "$log" | sed 's/^/  | /'
+	printf '%s failed; the whole log is %s.\n%s\n' "$name" "${log#"$TOP"/}" "$advice" >&2
+	exit 1
+}
+
+# Takes the lock on the cache, which clones share, until the script ends.
+lock_cache()
+{
+	exec 9>"$CACHE/lock"
+	flock -n 9 || { echo "waiting for another build to finish ..."; flock 9; }
+}
+
+# Sets DISTRO, PACKAGES and the toolchain. The kernel wants rustc >= 1.85, bindgen >= 0.71.1 and
+# LLVM >= 17; the same LLVM as rustc's lets the C helpers be inlined into Rust.
+toolchain()
+{
+	local common="bc bison flex make gcc libc6-dev libelf-dev libssl-dev cpio kmod xz-utils git rsync
+		busybox-static qemu-system-x86 seabios bochs bochs-term bochsbios vgabios
+		xorriso isolinux syslinux-common util-linux procps python3 perl"
+
+	[ "$(uname -m)" = x86_64 ] || die "this needs an x86-64 machine, not $(uname -m)"
+	# shellcheck disable=SC1091
+	DISTRO=$(. /etc/os-release && echo "$ID-${VERSION_ID:-}")
+	case $DISTRO in
+	debian-12)
+		LLVM_VERSION=22
+		PACKAGES="$common rustc-web cargo-web rust-web-src rustfmt-web rust-web-clippy"
+		BINDGEN=$CACHE/bindgen-0.72.1/bin/bindgen
+		;;
+	debian-13)
+		LLVM_VERSION=19
+		PACKAGES="$common rustc cargo rust-src rustfmt rust-clippy bindgen"
+		BINDGEN=/usr/bin/bindgen
+		;;
+	*)
+		die "only Debian 12 and 13 are known here, this is $DISTRO" \
+			"See README.md, \"On another distribution\", for what to install by hand."
+		;;
+	esac
+	PACKAGES="$PACKAGES clang-$LLVM_VERSION lld-$LLVM_VERSION llvm-$LLVM_VERSION libclang-$LLVM_VERSION-dev"
+	export BINDGEN
+	# Not a rustup toolchain that comes first in PATH: it would lack rust-src.
+	KMAKE=(LLVM=-"$LLVM_VERSION" RUSTC=/usr/bin/rustc HOSTRUSTC=/usr/bin/rustc
+		RUSTDOC=/usr/bin/rustdoc RUSTFMT=/usr/bin/rustfmt CLIPPY_DRIVER=/usr/bin/clippy-driver
+		BINDGEN="$BINDGEN"
+		KBUILD_BUILD_USER=uret KBUILD_BUILD_HOST=uret KBUILD_BUILD_TIMESTAMP="Thu Jan  1 00:00:00 UTC 1970")
+	CARGO=(env PATH="/usr/bin:/bin:/usr/sbin:/sbin" RUSTC=/usr/bin/rustc
+		CARGO_TARGET_DIR="$CACHE/cargo-target" /usr/bin/cargo)
+}
+
+# Sets SOURCE, the patched tree, and KBUILD, its build folder.
+paths()
+{
+	local key=archive
+	if [ -n "${KSRC:-}" ]; then
+		KSRC=$(cd "$KSRC" 2>/dev/null && pwd) || die "KSRC: no such folder"
+		key=ksrc-$(printf %s "$KSRC" | sha256sum | cut -c1-12)
+	fi
+	SOURCE=$CACHE/linux-$key
+	if [ -n "${DEBUG:-}" ]; then
+		VARIANT=debug
+	else
+		VARIANT=release
+	fi
+	KBUILD=$CACHE/build-$key-$DISTRO-$VARIANT
+}

@@ -1,0 +1,60 @@
+#!/bin/bash
+# lint.sh fmt	formats the Rust code
+# lint.sh check	checks it, and everything else, against the kernel's and our own style
+
+. "$(dirname "$0")/lib.sh"
+toolchain
+paths
+
+cd "$TOP"
+mapfile -t RUST < <(git ls-files '*.rs')
+RUSTFMT=(/usr/bin/rustfmt --edition 2021)
+
+formatted()
+{
+	"${RUSTFMT[@]}" --config skip_children=true "$@" 2>/dev/null || "${RUSTFMT[@]}" "$@"
+}
+
+clippy()
+{
+	local log
+	log=$(mktemp)
+	# Everything of ours is compiled anew, so that clippy sees it.
+	find "$KBUILD/virt/uret" -name '*_main.o' -delete -o -name 'sample_notifier.o' -delete
+	rm -f "$KBUILD/rust/kernel.o"
+	make -s -C "$SOURCE" O="$KBUILD" -j$(($(nproc) + 1)) "${KMAKE[@]}" CLIPPY=1 rust/ virt/uret/ 2>&1 | tee "$log"
+	! grep -E '^(warning|error)' "$log"
+	"${CARGO[@]}" clippy -q --locked --manifest-path tools/harness/Cargo.toml --all-targets -- -D warnings
+}
+
+# Ours as patches, as a maintainer would get them.
+checkpatch()
+{
+	"$TOP/tools/series.sh" format "$BUILD/series"
+	# MAINTAINERS is updated in the patch that adds the most files, not in each.
+	"$SOURCE/scripts/checkpatch.pl" --root "$SOURCE" --strict --no-summary --terse --show-types \
+		--ignore FILE_PATH_CHANGES "$BUILD"/series/00*-*.patch
+}
+
+shell_style()
+{
+	command -v shellcheck >/dev/null || { echo "shellcheck is not installed: skipped"; return 0; }
+	shellcheck -x tools/*.sh .ci/run
+	shellcheck -s sh -e SC1090,SC1091,SC3043 tools/testing/selftests/uret/*.sh
+}
+
+case ${1:-} in
+fmt)
+	formatted "${RUST[@]}"
+	;;
+check)
+	stage "rustfmt" "Run make fmt." formatted --check "${RUST[@]}"
+	[ -d "$KBUILD/rust" ] || "$TOP/tools/build.sh"
+	stage "clippy" "See the log." clippy
+	stage "checkpatch" "See the log." checkpatch
+	stage "shellcheck" "See the log." shell_style
+	;;
+*)
+	die "usage: lint.sh fmt | check"
+	;;
+esac

@@ -1,0 +1,93 @@
+#!/bin/bash
+# Gets the kernel's source, as a git repository whose tag "pristine" is what was unpacked. It comes
+# from Debian's archive, as a package for another release, by way of apt in a folder of our own; or
+# from the folder KSRC.
+
+. "$(dirname "$0")/lib.sh"
+toolchain
+paths
+lock_cache
+
+version_of()
+{
+	sed -n 's/^VERSION = //p;s/^PATCHLEVEL = //p' "$1/Makefile" | head -n 2 | paste -sd.
+}
+
+# The newest linux-source package for the version of the series, into $CACHE/deb.
+download()
+{
+	local dir=$CACHE/apt site package
+	mkdir -p "$dir/lists/partial" "$dir/cache/archives/partial" "$CACHE/deb"
+	site=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Origin: Debian' |
+		grep -v security | head -n 1)
+	[ -n "$site" ] || die "apt knows no Debian mirror: run apt-get update first"
+	for suite in trixie-backports forky-backports forky sid; do
+		echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $site $suite main"
+	done >"$dir/sources.list"
+	APT=(-o Dir::Etc::sourcelist="$dir/sources.list" -o Dir::Etc::sourceparts=/dev/null
+		-o Dir::State::lists="$dir/lists" -o Dir::Cache="$dir/cache" -o APT::Sandbox::User=root
+		-o Acquire::Languages=none -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false)
+	# One suite that is missing, or signed by a newer key, is no harm if another has the package.
+	apt-get "${APT[@]}" update || true
+	package=linux-source-$SERIES_FOR
+	if ! apt-cache "${APT[@]}" show "$package" >/dev/null 2>&1; then
+		echo "The archive has no $package any more, but these:"
+		apt-cache "${APT[@]}" search --names-only '^linux-source-[0-9.]+$'
+		echo "The series is for $SERIES_FOR; a later one may take it. Any kernel source works as"
+		echo "  make demo KSRC=DIR"
+		return 1
+	fi
+	# apt takes up an interrupted download where it stopped, and checks the signature's sums.
+	(cd "$CACHE/deb" && apt-get "${APT[@]}" download "$package")
+}
+
+unpack()
+{
+	local deb dir=$CACHE/unpack
+	deb=$(find "$CACHE/deb" -name "linux-source-$SERIES_FOR*.deb" | sort -V | tail -n 1)
+	rm -rf "$dir" && mkdir "$dir"
+	dpkg-deb --fsys-tarfile "$deb" | tar -xO "./usr/src/linux-source-$SERIES_FOR.tar.xz" |
+		tar -xJ -C "$dir" --strip-components=1
+	import "$dir"
+}
+
+copy()
+{
+	local dir=$CACHE/unpack
+	rm -rf "$dir" && mkdir "$dir"
+	rsync -a --exclude .git "$KSRC/" "$dir/"
+	rm -f "$dir/.config"
+	import "$dir"
+}
+
+# Makes a repository of the folder, and only then gives it its name.
+import()
+{
+	(
+		cd "$1"
+		git init -q .
+		git config gc.auto 0
+		git add -Af .
+		git -c user.name=uret -c user.email=uret@localhost commit -qm pristine
+		git tag pristine
+	)
+	rm -rf "$SOURCE"
+	mv "$1" "$SOURCE"
+}
+
+if [ -n "${KSRC:-}" ]; then
+	[ -f "$KSRC/Makefile" ] || die "KSRC=$KSRC is not a kernel source"
+	[ "$(version_of "$KSRC")" = "$SERIES_FOR" ] ||
+		die "KSRC=$KSRC is version $(version_of "$KSRC"), but the series is for $SERIES_FOR"
+	stage=copy
+else
+	stage=unpack
+fi
+
+if ! git -C "$SOURCE" rev-parse -q --verify pristine >/dev/null 2>&1; then
+	if [ -z "${KSRC:-}" ]; then
+		stage "kernel source, download" "Is the network up? KSRC=DIR uses a source that you have." \
+			download
+	fi
+	stage "kernel source, $stage" "Is there room in $CACHE?" "$stage"
+fi

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Reading what uret and its samples show in debugfs. */
+#ifndef URET_COMMON_H
+#define URET_COMMON_H
+
+#include <stdbool.h>
+
+#define DEBUGFS "/sys/kernel/debug/"
+
+/*
+ * table_read() - read a number from a table
+ * @path: a file whose first line names the columns
+ * @row: the number in the first column
+ * @column: the name of the column
+ *
+ * Return: the number, or -1.
+ */
+long long table_read(const char *path, int row, const char *column);
+
+/* As table_read(), from a file that is open, by one system call. */
+long long table_pread(int fd, int row, const char *column);
+
+/* Whether KVM is loaded, and with uret=1. */
+bool kvm_uses_uret(void);
+
+/* Writes to a file. Return: 0 or -errno. */
+int write_file(const char *path, const char *text);
+
+#endif /* URET_COMMON_H */

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The guest of the uret kselftests: a long-mode program that does one kind of
+ * thing N times, and after each looks at the registers that only it may have.
+ *
+ *	rdi	what to do: GUEST_*
+ *	rsi	N
+ *	r12	what TSC_AUX should be
+ *	r13	what KERNEL_GS_BASE should be
+ *	r14	what SYSCALL should lead to: handler | flags left | CS << 32
+ *
+ * It runs at address GUEST_CODE, to which it is copied, in ring 0.
+ */
+#include "guest.h"
+
+#define APIC_BASE	0x01b
+#define X2APIC_EOI	0x80b
+#define X2APIC_SVR	0x80f
+#define X2APIC_LVTT	0x832
+#define X2APIC_TMICT	0x838
+#define X2APIC_TDCR	0x83e
+#define KERNEL_GS_BASE	0xc0000102
+
+#define AC_AND_DF	0x40400
+
+	.macro	wrmsr_eax msr, value
+	movl	$\msr, %ecx
+	movl	$\value, %eax
+	xorl	%edx, %edx
+	wrmsr
+	.endm
+
+	.section .rodata
+	.globl	guest_start, guest_end, guest_irq, guest_syscall_1, guest_syscall_2
+	.code64
+guest_start:
+	cmpl	$GUEST_HLT, %edi
+	jne	1f
+	movl	$APIC_BASE, %ecx
+	rdmsr
+	orl	$0xc00, %eax
+	wrmsr
+	wrmsr_eax X2APIC_SVR, 0x1ff
+	wrmsr_eax X2APIC_TDCR, 0xb
+	wrmsr_eax X2APIC_LVTT, GUEST_VECTOR
+1:
+	testq	%rsi, %rsi
+	jz	9f
+	cmpl	$GUEST_PIO, %edi
+	je	2f
+	cmpl	$GUEST_CPUID, %edi
+	je	3f
+	wrmsr_eax X2APIC_TMICT, GUEST_TIMER
+	sti
+	hlt
+	cli
+	jmp	4f
+2:	outb	%al, $GUEST_PORT_OP
+	jmp	4f
+3:	xorl	%eax, %eax
+	cpuid
+4:
+	movb	$GUEST_BAD_TSC_AUX, %bl
+	rdtscp
+	cmpl	%r12d, %ecx
+	jne	8f
+
+	movb	$GUEST_BAD_KERNEL_GS_BASE, %bl
+	movl	$KERNEL_GS_BASE, %ecx
+	rdmsr
+	shlq	$32, %rdx
+	orq	%rdx, %rax
+	cmpq	%r13, %rax
+	jne	8f
+
+	movb	$GUEST_BAD_SYSCALL, %bl
+	pushfq
+	pushfq
+	orq	$AC_AND_DF, (%rsp)
+	popfq
+	syscall
+	popfq
+	cmpq	%r14, %r15
+	jne	8f
+
+	decq	%rsi
+	jmp	1b
+8:
+	movb	%bl, %al
+	outb	%al, $GUEST_PORT_BAD
+9:
+	outb	%al, $GUEST_PORT_DONE
+	jmp	9b
+
+guest_syscall_1:
+	movl	$1, %eax
+	jmp	5f
+guest_syscall_2:
+	movl	$2, %eax
+5:
+	pushfq
+	popq	%r15
+	andl	$AC_AND_DF, %r15d
+	orq	%rax, %r15
+	xorl	%eax, %eax
+	movl	%cs, %eax
+	shlq	$32, %rax
+	orq	%rax, %r15
+	jmp	*%rcx
+
+guest_irq:
+	pushq	%rax
+	pushq	%rcx
+	pushq	%rdx
+	wrmsr_eax X2APIC_EOI, 0
+	popq	%rdx
+	popq	%rcx
+	popq	%rax
+	iretq
+guest_end:
+
+	.section .note.GNU-stack, "", @progbits

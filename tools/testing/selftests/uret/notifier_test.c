@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * User-return notifiers, as counted by the module uret_sample_notifier.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "kselftest_harness.h"
+
+#include "common.h"
+#include "host.h"
+
+#define SAMPLE	DEBUGFS "uret_sample_notifier/"
+#define CALLS	50
+#define TRIES	200
+
+FIXTURE(notifier) {
+	int cpu;
+	int fd;
+};
+
+FIXTURE_SETUP(notifier)
+{
+	if (access(SAMPLE, F_OK) && system("modprobe -q uret_sample_notifier"))
+		SKIP(return, "no module uret_sample_notifier, or not root");
+	self->cpu = host_last_cpu();
+	ASSERT_EQ(0, host_pin(self->cpu));
+	self->fd = open(SAMPLE "returns", O_RDONLY | O_CLOEXEC);
+	ASSERT_GE(self->fd, 0);
+	ASSERT_EQ(0, write_file(SAMPLE "armed", "1"));
+}
+
+FIXTURE_TEARDOWN(notifier)
+{
+	host_pin(self->cpu);
+	write_file(SAMPLE "armed", "0");
+	close(self->fd);
+}
+
+static long long returns(int fd, int cpu)
+{
+	return table_pread(fd, cpu, "returns");
+}
+
+static long long other_task(int fd, int cpu)
+{
+	return table_pread(fd, cpu, "other_task");
+}
+
+/* All interrupts that a CPU has had. */
+static long long interrupts(int cpu)
+{
+	long long sum = 0;
+	char line[1024];
+	FILE *file;
+
+	file = fopen("/proc/interrupts", "r");
+	if (!file)
+		return -1;
+	while (fgets(line, sizeof(line), file)) {
+		char *pos = strchr(line, ':');
+		long long count = 0;
+
+		if (!pos)
+			continue;
+		pos++;
+		for (int i = 0; i <= cpu; i++)
+			count = strtoll(pos, &pos, 10);
+		sum += count;
+	}
+	fclose(file);
+	return sum;
+}
+
+static void system_calls(int nr)
+{
+	while (nr--)
+		syscall(SYS_getpid);
+}
+
+/*
+ * Counts the returns to user mode for CALLS system calls, in an interval in
+ * which no interrupt came and no other task ran, which might add to them.
+ */
+static long long undisturbed(int fd, int cpu)
+{
+	for (int i = 0; i < TRIES; i++) {
+		long long irqs = interrupts(cpu);
+		long long others = other_task(fd, cpu);
+		long long before = returns(fd, cpu);
+		long long after;
+
+		system_calls(CALLS);
+		after = returns(fd, cpu);
+		if (interrupts(cpu) == irqs && other_task(fd, cpu) == others)
+			/* Reading the first number is one, too. */
+			return after - before - 1;
+	}
+	return -1;
+}
+
+TEST_F(notifier, fires_exactly_once_per_return)
+{
+	ASSERT_EQ(CALLS, undisturbed(self->fd, self->cpu));
+}
+
+TEST_F(notifier, does_not_fire_when_disarmed)
+{
+	long long before;
+
+	ASSERT_EQ(0, write_file(SAMPLE "armed", "0"));
+	before = returns(self->fd, self->cpu);
+	system_calls(CALLS);
+	ASSERT_EQ(before, returns(self->fd, self->cpu));
+}
+
+TEST_F(notifier, cannot_be_armed_twice)
+{
+	ASSERT_EQ(-EBUSY, write_file(SAMPLE "armed", "1"));
+	/* And still counts each return once. */
+	ASSERT_EQ(CALLS, undisturbed(self->fd, self->cpu));
+}
+
+TEST_F(notifier, refuses_other_input)
+{
+	ASSERT_EQ(-EINVAL, write_file(SAMPLE "armed", "x"));
+	ASSERT_EQ(1, table_pread(self->fd, self->cpu, "armed"));
+}
+
+TEST_F(notifier, does_not_fire_for_kernel_threads_or_idle)
+{
+	for (int i = 0; i < 20; i++)
+		usleep(5000);
+	ASSERT_EQ(0, table_pread(self->fd, self->cpu, "kernel_thread"));
+	ASSERT_EQ(CALLS, undisturbed(self->fd, self->cpu));
+}
+
+TEST_F(notifier, follows_the_cpu_to_another_task)
+{
+	long long before = other_task(self->fd, self->cpu);
+	int status;
+	pid_t pid;
+
+	pid = fork();
+	ASSERT_GE(pid, 0);
+	if (!pid) {
+		system_calls(CALLS);
+		_exit(0);
+	}
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	ASSERT_EQ(0, status);
+	ASSERT_GE(other_task(self->fd, self->cpu), before + CALLS);
+	/* And back. */
+	ASSERT_EQ(CALLS, undisturbed(self->fd, self->cpu));
+}
+
+TEST_F(notifier, does_not_follow_the_task_to_another_cpu)
+{
+	long long there, here;
+
+	if (self->cpu == 0)
+		SKIP(return, "only one CPU");
+	ASSERT_EQ(0, host_pin(0));
+	there = returns(self->fd, self->cpu);
+	here = returns(self->fd, 0);
+	system_calls(CALLS);
+	ASSERT_EQ(here, returns(self->fd, 0));
+	/* Others may run there, but not that much. */
+	ASSERT_LT(returns(self->fd, self->cpu), there + CALLS);
+	ASSERT_EQ(0, host_pin(self->cpu));
+	ASSERT_EQ(CALLS, undisturbed(self->fd, self->cpu));
+}
+
+static volatile int signals;
+
+static void on_signal(int nr)
+{
+	signals++;
+}
+
+TEST_F(notifier, survives_signals)
+{
+	signal(SIGUSR1, on_signal);
+	for (int i = 0; i < 20; i++)
+		raise(SIGUSR1);
+	ASSERT_EQ(20, signals);
+	ASSERT_EQ(CALLS, undisturbed(self->fd, self->cpu));
+}
+
+TEST_F(notifier, survives_fork_and_exec)
+{
+	int status;
+	pid_t pid;
+
+	for (int i = 0; i < 5; i++) {
+		pid = fork();
+		ASSERT_GE(pid, 0);
+		if (!pid) {
+			execl("/proc/self/exe", "notifier_test", "-l", NULL);
+			_exit(127);
+		}
+		ASSERT_EQ(pid, waitpid(pid, &status, 0));
+		ASSERT_NE(127, WEXITSTATUS(status));
+	}
+	ASSERT_EQ(CALLS, undisturbed(self->fd, self->cpu));
+}
+
+TEST_F(notifier, survives_the_task_that_armed_it)
+{
+	int status;
+	pid_t pid;
+
+	ASSERT_EQ(0, write_file(SAMPLE "armed", "0"));
+	pid = fork();
+	ASSERT_GE(pid, 0);
+	if (!pid)
+		_exit(-write_file(SAMPLE "armed", "1"));
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	ASSERT_EQ(0, status);
+	ASSERT_EQ(1, table_pread(self->fd, self->cpu, "armed"));
+
+	/* All returns are another task's now, so that "undisturbed" is harder. */
+	for (int i = 0; i < TRIES; i++) {
+		long long irqs = interrupts(self->cpu);
+		long long before = returns(self->fd, self->cpu);
+		long long after;
+
+		system_calls(CALLS);
+		after = returns(self->fd, self->cpu);
+		if (interrupts(self->cpu) != irqs)
+			continue;
+		ASSERT_EQ(CALLS, after - before - 1);
+		return;
+	}
+	ASSERT_TRUE(false) TH_LOG("interrupts all the time");
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Runs a VM until it is told to stop, for tests of what happens meanwhile.
+ *
+ *	run_vm [-c CPU] [-v 1|2] [-t SECONDS]
+ *
+ * Prints "running" when the guest has been entered. SIGTERM ends it. The exit
+ * status is 0 if the guest and this task have seen their own registers only.
+ */
+#define _GNU_SOURCE
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "guest.h"
+#include "host.h"
+#include "vm.h"
+
+static volatile sig_atomic_t stop;
+
+static void on_term(int nr)
+{
+	stop = 1;
+}
+
+int main(int argc, char **argv)
+{
+	int cpu = -1, values = 1, seconds = 0, opt;
+	time_t end;
+	struct vm vm;
+
+	while ((opt = getopt(argc, argv, "c:v:t:")) != -1) {
+		switch (opt) {
+		case 'c':
+			cpu = atoi(optarg);
+			break;
+		case 'v':
+			values = atoi(optarg);
+			break;
+		case 't':
+			seconds = atoi(optarg);
+			break;
+		default:
+			fprintf(stderr, "usage: run_vm [-c CPU] [-v 1|2] [-t SECONDS]\n");
+			return 2;
+		}
+	}
+	signal(SIGTERM, on_term);
+	if (cpu >= 0 && host_pin(cpu)) {
+		perror("run_vm: pin");
+		return 1;
+	}
+	if (vm_create(&vm, values)) {
+		fprintf(stderr, "run_vm: %s\n", vm.error);
+		return 1;
+	}
+	end = time(NULL) + seconds;
+	for (unsigned int i = 0; !stop && (!seconds || time(NULL) < end); i++) {
+		/* An exit to user space, exits in the kernel, idle, in turn. */
+		if (vm_run(&vm, i % 3, i % 3 == GUEST_HLT ? 5 : 200)) {
+			fprintf(stderr, "run_vm: %s\n", vm.error);
+			return 1;
+		}
+		if (i == 2) {
+			printf("running\n");
+			fflush(stdout);
+		}
+		/* Only a task that stays on its CPU knows what to expect. */
+		if (cpu >= 0) {
+			const char *wrong;
+
+			if (!i)
+				host_init();
+			wrong = host_check();
+			if (wrong) {
+				fprintf(stderr, "run_vm: %s\n", wrong);
+				return 1;
+			}
+		}
+	}
+	vm_destroy(&vm);
+	return 0;
+}
