@@ -53,6 +53,7 @@ kernel()
 selftests()
 {
 	kmake headers
+	mkdir -p "$KBUILD/selftests/$1"
 	make -s -C "$SOURCE/tools/testing/selftests/$1" -j"$JOBS" OUTPUT="$KBUILD/selftests/$1" \
 		LLVM=-"$LLVM_VERSION" KHDR_INCLUDES="-isystem $KBUILD/usr/include"
 }

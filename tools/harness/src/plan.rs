@@ -173,7 +173,7 @@ pub fn check(
 
 /// Shows the demonstration on both machines.
 pub fn demo(images: &Images, work: &Path) -> Result<bool> {
-    let boots = [(Vehicle::Qemu, 120), (Vehicle::Bochs, 600)]
+    let boots = [(Vehicle::Qemu, 60), (Vehicle::Bochs, 300)]
         .map(|(vehicle, limit)| Boot {
             vehicle,
             run: "demo",

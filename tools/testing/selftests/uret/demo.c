@@ -9,6 +9,9 @@
  * same way for stock and uret.  A write of the host's value counts as a
  * restore, any other as a set.  What was elided only uret can tell.
  *
+ * The tasks are real-time ones on one CPU, and the guests of two take strict
+ * turns, so that the scheduler makes no difference between the runs.
+ *
  * "show" fails if uret has written more than stock in any scenario, or if one
  * of them is missing.
  */
@@ -16,6 +19,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,8 +57,8 @@ static const struct scenario {
 	{ "exit to user space (PIO)", GUEST_PIO, { 1, 0 } },
 	{ "exit in the kernel (CPUID)", GUEST_CPUID, { 1, 0 } },
 	{ "guest, idle, guest (HLT)", GUEST_HLT, { 1, 0 } },
-	{ "two guests, equal values", GUEST_HLT, { 1, 1 } },
-	{ "two guests, different values", GUEST_HLT, { 1, 2 } },
+	{ "two guests in turn, equal values", GUEST_TURN, { 1, 1 } },
+	{ "two guests in turn, different values", GUEST_TURN, { 1, 2 } },
 };
 
 struct counts {
@@ -147,25 +151,35 @@ static void add_elides(struct counts *counts, int sign)
 
 struct guest {
 	pthread_t thread;
-	const struct scenario *scenario;
+	int what;
 	unsigned long operations;
 	pthread_barrier_t *ready;
 	struct vm vm;
 	const char *wrong;
 };
 
+/* Tasks of a higher priority go on until they sleep. */
+static void set_priority(int priority)
+{
+	struct sched_param param = { .sched_priority = priority };
+
+	if (sched_setscheduler(0, SCHED_FIFO, &param))
+		die("cannot become a real-time task: %s", strerror(errno));
+}
+
 static void *run_guest(void *arg)
 {
 	struct guest *guest = arg;
 
+	set_priority(1);
 	host_pin(cpu);
 	host_init();
-	/* The first run sets the guest up; what is counted starts after it. */
-	if (vm_run(&guest->vm, guest->scenario->what, 1))
+	/* This sets the guest up; what is counted starts after it. */
+	if (vm_run(&guest->vm, GUEST_HLT, 1))
 		guest->wrong = guest->vm.error;
 	pthread_barrier_wait(guest->ready);
 	pthread_barrier_wait(guest->ready);
-	if (!guest->wrong && vm_run(&guest->vm, guest->scenario->what, guest->operations))
+	if (!guest->wrong && vm_run(&guest->vm, guest->what, guest->operations))
 		guest->wrong = guest->vm.error;
 	if (!guest->wrong)
 		guest->wrong = host_check();
@@ -181,13 +195,16 @@ static void run_scenario(const struct scenario *scenario, unsigned long operatio
 
 	pthread_barrier_init(&ready, NULL, nr + 1);
 	for (int i = 0; i < nr; i++) {
-		guests[i].scenario = scenario;
+		guests[i].what = scenario->what + i;
 		guests[i].operations = operations / nr;
 		guests[i].ready = &ready;
 		if (vm_create(&guests[i].vm, scenario->values[i]))
 			die("%s", guests[i].vm.error);
-		pthread_create(&guests[i].thread, NULL, run_guest, &guests[i]);
 	}
+	if (nr == 2 && vm_connect(&guests[0].vm, &guests[1].vm))
+		die("%s", guests[0].vm.error);
+	for (int i = 0; i < nr; i++)
+		pthread_create(&guests[i].thread, NULL, run_guest, &guests[i]);
 	pthread_barrier_wait(&ready);
 	start_counting();
 	add_elides(counts, -1);
@@ -215,6 +232,7 @@ static void run(unsigned long operations, const char *path)
 	cpu = host_last_cpu();
 	if (host_pin(cpu))
 		die("cannot pin to CPU %d", cpu);
+	set_priority(2);
 	host_init();
 	read_host_values();
 

@@ -21,7 +21,8 @@
 #define X2APIC_TDCR	0x83e
 #define KERNEL_GS_BASE	0xc0000102
 
-#define AC_AND_DF	0x40400
+/* Flags that do nothing here; DF would do, but not in all emulators. */
+#define AC_AND_ID	0x240000
 
 	.macro	wrmsr_eax msr, value
 	movl	$\msr, %ecx
@@ -35,7 +36,7 @@
 	.code64
 guest_start:
 	cmpl	$GUEST_HLT, %edi
-	jne	1f
+	jb	1f
 	movl	$APIC_BASE, %ecx
 	rdmsr
 	orl	$0xc00, %eax
@@ -50,10 +51,17 @@ guest_start:
 	je	2f
 	cmpl	$GUEST_CPUID, %edi
 	je	3f
+	cmpl	$GUEST_TURN, %edi
+	je	6f
+	ja	7f
 	wrmsr_eax X2APIC_TMICT, GUEST_TIMER
-	sti
-	hlt
-	cli
+	call	idle
+	jmp	4f
+6:	outb	%al, $GUEST_PORT_TURN
+	call	idle
+	jmp	4f
+7:	call	idle
+	outb	%al, $GUEST_PORT_TURN
 	jmp	4f
 2:	outb	%al, $GUEST_PORT_OP
 	jmp	4f
@@ -76,7 +84,7 @@ guest_start:
 	movb	$GUEST_BAD_SYSCALL, %bl
 	pushfq
 	pushfq
-	orq	$AC_AND_DF, (%rsp)
+	orq	$AC_AND_ID, (%rsp)
 	popfq
 	syscall
 	popfq
@@ -100,7 +108,7 @@ guest_syscall_2:
 5:
 	pushfq
 	popq	%r15
-	andl	$AC_AND_DF, %r15d
+	andl	$AC_AND_ID, %r15d
 	orq	%rax, %r15
 	xorl	%eax, %eax
 	movl	%cs, %eax
@@ -108,10 +116,28 @@ guest_syscall_2:
 	orq	%rax, %r15
 	jmp	*%rcx
 
+/*
+ * An interrupt that comes before the HLT must not let it wait for another one.
+ * An exit may end STI's protection against that: not all emulators keep it.
+ */
+idle:
+	sti
+idle_hlt:
+	hlt
+idle_done:
+	cli
+	ret
+
 guest_irq:
 	pushq	%rax
 	pushq	%rcx
 	pushq	%rdx
+	leaq	idle_hlt(%rip), %rax
+	cmpq	%rax, 24(%rsp)
+	jne	1f
+	leaq	idle_done(%rip), %rax
+	movq	%rax, 24(%rsp)
+1:
 	wrmsr_eax X2APIC_EOI, 0
 	popq	%rdx
 	popq	%rcx

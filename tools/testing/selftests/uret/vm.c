@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -30,8 +31,8 @@
 #define MSR_KERNEL_GS_BASE	0xc0000102
 #define MSR_TSC_AUX		0xc0000103
 
-#define EFLAGS_DF	0x400ULL
 #define EFLAGS_AC	0x40000ULL
+#define EFLAGS_ID	0x200000ULL
 
 extern const char guest_start[], guest_end[], guest_irq[];
 extern const char guest_syscall_1[], guest_syscall_2[];
@@ -65,9 +66,10 @@ static void fill_memory(struct vm *vm)
 	gdt[3] = gdt[1];
 	gdt[4] = gdt[2];
 
-	/* An interrupt gate. */
-	idt[2 * GUEST_VECTOR] = (irq & 0xffff) | 8 << 16 | 0x8e00ULL << 32 |
-				(irq >> 16 & 0xffff) << 48;
+	/* Interrupt gates. */
+	for (int vector = GUEST_VECTOR; vector <= GUEST_TURN_VECTOR; vector++)
+		idt[2 * vector] = (irq & 0xffff) | 8 << 16 | 0x8e00ULL << 32 |
+				  (irq >> 16 & 0xffff) << 48;
 
 	memcpy(vm->mem + GUEST_CODE, guest_start, guest_end - guest_start);
 }
@@ -124,12 +126,12 @@ static int set_msrs(struct vm *vm, int values)
 		struct kvm_msr_entry entries[5];
 	} msrs = { .head.nmsrs = 5 };
 	uint64_t cs = values == 1 ? 0x08 : 0x18;
-	uint64_t mask = values == 1 ? EFLAGS_DF : EFLAGS_AC;
+	uint64_t mask = values == 1 ? EFLAGS_ID : EFLAGS_AC;
 	const char *handler = values == 1 ? guest_syscall_1 : guest_syscall_2;
 
 	vm->tsc_aux = values == 1 ? 0x1111 : 0x2222;
 	vm->kernel_gs_base = values == 1 ? 0x11110000 : 0x22220000;
-	vm->syscall = values | (~mask & (EFLAGS_AC | EFLAGS_DF)) | cs << 32;
+	vm->syscall = values | (~mask & (EFLAGS_AC | EFLAGS_ID)) | cs << 32;
 
 	msrs.entries[0] = (struct kvm_msr_entry) {
 		.index = MSR_STAR, .data = cs << 32 | 0x10ULL << 48 };
@@ -189,6 +191,7 @@ int vm_create(struct vm *vm, int values)
 	memset(vm, 0, sizeof(*vm));
 	vm->vm_fd = -1;
 	vm->vcpu_fd = -1;
+	vm->turn_fd = -1;
 	kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 	if (kvm_fd < 0)
 		return fail(vm, "/dev/kvm");
@@ -197,6 +200,50 @@ int vm_create(struct vm *vm, int values)
 	if (ret)
 		vm_destroy(vm);
 	return ret;
+}
+
+/* A write to a port of one VM becomes an interrupt of the other. */
+static int connect_one_way(struct vm *vm, struct vm *other)
+{
+	struct {
+		struct kvm_irq_routing head;
+		struct kvm_irq_routing_entry entry;
+	} routing = {
+		.head.nr = 1,
+		.entry.type = KVM_IRQ_ROUTING_MSI,
+		.entry.u.msi.address_lo = 0xfee00000,
+		.entry.u.msi.data = GUEST_TURN_VECTOR,
+	};
+	struct kvm_ioeventfd port = {
+		.addr = GUEST_PORT_TURN,
+		.len = 1,
+		.flags = KVM_IOEVENTFD_FLAG_PIO,
+	};
+	struct kvm_irqfd irq = {};
+
+	vm->turn_fd = eventfd(0, EFD_CLOEXEC);
+	if (vm->turn_fd < 0)
+		return fail(vm, "eventfd");
+	port.fd = vm->turn_fd;
+	irq.fd = vm->turn_fd;
+	if (ioctl(vm->vm_fd, KVM_IOEVENTFD, &port))
+		return fail(vm, "KVM_IOEVENTFD");
+	if (ioctl(other->vm_fd, KVM_SET_GSI_ROUTING, &routing))
+		return fail(vm, "KVM_SET_GSI_ROUTING");
+	if (ioctl(other->vm_fd, KVM_IRQFD, &irq))
+		return fail(vm, "KVM_IRQFD");
+	return 0;
+}
+
+int vm_connect(struct vm *vm, struct vm *other)
+{
+	if (connect_one_way(vm, other))
+		return -1;
+	if (connect_one_way(other, vm)) {
+		memcpy(vm->error, other->error, sizeof(vm->error));
+		return -1;
+	}
+	return 0;
 }
 
 static int guest_failed(struct vm *vm)
@@ -249,6 +296,8 @@ int vm_run(struct vm *vm, int what, uint64_t times)
 void vm_destroy(struct vm *vm)
 {
 	/* The mapping of the vCPU goes with the process. */
+	if (vm->turn_fd >= 0)
+		close(vm->turn_fd);
 	if (vm->vcpu_fd >= 0)
 		close(vm->vcpu_fd);
 	if (vm->vm_fd >= 0)

@@ -9,6 +9,8 @@
 struct vm {
 	int vm_fd;
 	int vcpu_fd;
+	/* What vm_connect() signals the other VM with. */
+	int turn_fd;
 	struct kvm_run *run;
 	void *mem;
 	uint64_t tsc_aux;
@@ -37,6 +39,18 @@ int vm_create(struct vm *vm, int values);
  * registers that are not its own.
  */
 int vm_run(struct vm *vm, int what, uint64_t times);
+
+/*
+ * vm_connect() - let two guests take turns
+ * @vm: made by vm_create(), to do GUEST_TURN
+ * @other: likewise, to do GUEST_TURN_2
+ *
+ * They do so without leaving the kernel.  Their APICs must be on, as they are
+ * after GUEST_HLT.
+ *
+ * Return: 0, or -1 with vm->error saying why.
+ */
+int vm_connect(struct vm *vm, struct vm *other);
 
 void vm_destroy(struct vm *vm);
 
