@@ -33,6 +33,10 @@ static int value_set(void *data, u64 value)
 {
 	int ret;
 
+	/* It has 32 bits; some CPUs ignore the others, which would go unnoticed. */
+	if (value >> 32)
+		return -EINVAL;
+
 	/* An MSR belongs to a CPU: stay here. */
 	preempt_disable();
 
@@ -65,8 +69,8 @@ static int __init sample_init(void)
 {
 	/*
 	 * The MSR is ours from here on: &slot is an address that nobody else
-	 * has.  If KVM has TSC_AUX, as it does with uret=1, this is -EBUSY, and
-	 * KVM gets that error if it comes second.
+	 * has.  If KVM has TSC_AUX this is -EBUSY, and KVM gets that error if it
+	 * comes second.
 	 */
 	slot = uret_add(&slot, MSR_TSC_AUX);
 	if (slot < 0)

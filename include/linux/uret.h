@@ -19,9 +19,9 @@
  * An owner is any address that is the caller's alone.  THIS_MODULE will do,
  * but for built-in code, where it is NULL; NULL is refused.
  *
- * A CPU that comes online reads the host's values of all slots; one that goes
- * offline or to sleep puts them back.  The host's values must not change
- * otherwise.
+ * A CPU that comes online, or wakes up from a sleep in which it lost power,
+ * reads the host's values of all slots; one that goes there puts them back.  The
+ * host's values must not change otherwise.
  */
 #ifndef _LINUX_URET_H
 #define _LINUX_URET_H
@@ -55,7 +55,7 @@ struct uret_msr {
  * user mode, whatever value, of those that @owner will set, it holds.  It is
  * read and written once, to see whether that faults, and read on every CPU.
  *
- * Context: Task context.  May sleep.
+ * Context: Task context, without the CPU hotplug lock.  May sleep.
  * Return: The slot, from 0 to URET_MAX_SLOTS - 1, or
  *  * -EIO: reading or writing the MSR faults, on some CPU;
  *  * -ENOSPC: all slots are taken;
@@ -72,7 +72,7 @@ int uret_add(const void *owner, u32 msr);
  * Puts the host's values back on every CPU first.  The caller must not set
  * one of its slots at the same time or later.
  *
- * Context: Task context.  May sleep.
+ * Context: Task context, without the CPU hotplug lock.  May sleep.
  */
 void uret_del(const void *owner);
 
@@ -91,13 +91,16 @@ int uret_find(u32 msr);
  * @value: the value
  * @mask: the bits of @value that count; the others are the host's
  *
- * Writes the MSR only if its value is another one.
+ * Writes the MSR only if its value is another one.  It must read back as written:
+ * bits that a CPU ignores have to be 0.
  *
  * Context: Task context with preemption disabled; not from a user-return
  * notifier.
  * Return: 0, or
  *  * -ENXIO: there is no such slot on this CPU;
- *  * -EIO: the CPU refused the value, and the MSR keeps the one it had.
+ *  * -EIO: the CPU refused the value, and the MSR keeps the one it had;
+ *  * -EPERM, -EBUSY: the context is wrong; all slots of this CPU have the host's
+ *    values again.
  */
 int uret_set(unsigned int slot, u64 value, u64 mask);
 

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-#include <linux/smp.h>
+#include <linux/cpu.h>
 
-__rust_helper void rust_helper_on_each_cpu(smp_call_func_t func, void *info,
-					   int wait)
+__rust_helper void rust_helper_cpus_read_lock(void)
 {
-	on_each_cpu(func, info, wait);
+	cpus_read_lock();
+}
+
+__rust_helper void rust_helper_cpus_read_unlock(void)
+{
+	cpus_read_unlock();
 }

@@ -85,12 +85,13 @@ impl Msr {
 /// An MSR that the kernel itself does not depend on while it runs.
 ///
 /// The values of such an MSR matter to user mode, or at the border to it, as those of the SYSCALL
-/// MSRs and of TSC_AUX. Writing it is safe as far as the kernel is concerned; to put the right
-/// value back before this CPU returns to user mode is the writer's duty.
+/// MSRs and of TSC_AUX. Writing it is safe as far as the kernel is concerned; that the right value
+/// is back before this CPU returns to user mode is what the maker of the object has promised.
 ///
 /// # Invariants
 ///
-/// The kernel can run on with any value in this MSR that the CPU accepts.
+/// The kernel can run on with any value in this MSR that is written through an object of this type,
+/// until it returns to user mode, and the right value is back by then.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct UserMsr(Msr);
 
@@ -99,8 +100,9 @@ impl UserMsr {
     ///
     /// # Safety
     ///
-    /// Until it returns to user mode, the kernel must be able to run with any value in this MSR
-    /// that the CPU accepts, or with any value that will be written through the returned object.
+    /// - Until it returns to user mode, the kernel must be able to run with any value in this MSR
+    ///   that will be written through the returned object.
+    /// - Whoever writes through it must see to it that the right value is back by then.
     #[inline]
     pub const unsafe fn new(msr: Msr) -> Self {
         // INVARIANT: By the safety requirements of this function.

@@ -4,7 +4,8 @@
 //!
 //! [`define_per_cpu!`](crate::define_per_cpu) is `DEFINE_PER_CPU`. The variable's type must be
 //! [`Sync`], because interrupts on this CPU and readers on others may hold a reference at the same
-//! time; [`Atomic`](crate::sync::atomic::Atomic) with relaxed loads and stores compiles to the
+//! time. Each CPU's copy starts as a bitwise copy of the initial value, which therefore must not
+//! depend on its own address. [`Atomic`](crate::sync::atomic::Atomic) with relaxed loads and stores compiles to the
 //! plain loads and stores that C uses.
 //!
 //! C header: [`include/linux/percpu-defs.h`](srctree/include/linux/percpu-defs.h)
@@ -26,7 +27,7 @@ use crate::{
 ///
 /// # Invariants
 ///
-/// `template` is the address of a static in the section `.data..percpu`.
+/// `template` is the address of a static that [`define_per_cpu!`](crate::define_per_cpu) made.
 pub struct PerCpu<T: Sync + 'static> {
     // A pointer, not a reference: nothing is mapped there once the CPUs have their copies.
     template: *const T,
@@ -52,7 +53,7 @@ impl<T: Sync> PerCpu<T> {
     ///
     /// # Safety
     ///
-    /// `template` must be the address of a static in the section `.data..percpu`.
+    /// `template` must be the address of a static in the section of per-CPU variables.
     #[doc(hidden)]
     pub const unsafe fn from_template(template: *const T) -> Self {
         // INVARIANT: By the safety requirements of this function.
@@ -167,10 +168,11 @@ macro_rules! define_per_cpu {
     ($($(#[$attr:meta])* $vis:vis static $name:ident: $ty:ty = $init:expr;)*) => {$(
         $(#[$attr])*
         $vis const $name: $crate::percpu::PerCpu<$ty> = {
-            #[link_section = ".data..percpu"]
+            // Without SMP there is one copy, the variable itself.
+            #[cfg_attr(CONFIG_SMP, link_section = ".data..percpu")]
             static TEMPLATE: $ty = $init;
 
-            // SAFETY: `TEMPLATE` is a static in the section `.data..percpu`.
+            // SAFETY: `TEMPLATE` is a static in the section of per-CPU variables.
             unsafe { $crate::percpu::PerCpu::from_template(&raw const TEMPLATE) }
         };
     )*};

@@ -20,7 +20,8 @@ use crate::{
 ///
 /// # Invariants
 ///
-/// Preemption is disabled for as long as an object of this type exists.
+/// Preemption is disabled for as long as an owned token exists, and for the lifetime of every
+/// reference to one that [`PreemptDisabled::assume_disabled()`] returned.
 ///
 /// # Examples
 ///
@@ -64,6 +65,7 @@ impl PreemptDisabled {
     /// interrupts are disabled, or it is itself an interrupt.
     #[inline]
     pub unsafe fn assume_disabled<'a>() -> &'a Self {
+        // INVARIANT: Nobody owns it, and references to it are only handed out below.
         const TOKEN: &PreemptDisabled = &PreemptDisabled(NotThreadSafe);
 
         // SAFETY: It is always safe to call `preemptible()`.

@@ -69,41 +69,11 @@ where
     to_result(unsafe { bindings::smp_call_on_cpu(cpu.as_u32(), Some(call::<F>), arg, false) })
 }
 
-/// Runs `f` on every online CPU at the same time, in interrupt context on all but this one, and
-/// waits. Interrupts must be enabled.
-pub fn on_each_cpu<F>(f: F)
-where
-    F: Fn(&PreemptDisabled) + Sync,
-{
-    /// # Safety
-    ///
-    /// `arg` must point to an `F`, and preemption must be off.
-    unsafe extern "C" fn call<F: Fn(&PreemptDisabled)>(arg: *mut c_void) {
-        // SAFETY: By the safety requirements of this function.
-        let f = unsafe { &*arg.cast_const().cast::<F>() };
-
-        // SAFETY: By the safety requirements of this function.
-        f(unsafe { PreemptDisabled::assume_disabled() });
-    }
-
-    let arg = core::ptr::from_ref(&f).cast_mut().cast();
-
-    // SAFETY: `arg` is what `call::<F>` expects, and stays so until this returns; `F: Sync` allows
-    // to call it from several CPUs. `on_each_cpu()` calls with interrupts or preemption off.
-    unsafe { bindings::on_each_cpu(Some(call::<F>), arg, 1) };
-}
-
 #[cfg(CONFIG_RUST_PERCPU_KUNIT_TEST)]
 #[macros::kunit_tests(rust_smp)]
 mod tests {
     use super::*;
-    use crate::{
-        cpu::nr_cpu_ids,
-        sync::atomic::{
-            Atomic,
-            Relaxed, //
-        }, //
-    };
+    use crate::cpu::nr_cpu_ids;
 
     #[test]
     fn it_runs_on_the_given_cpu() {
@@ -118,15 +88,5 @@ mod tests {
             }
         }
         assert!(ran > 0);
-    }
-
-    #[test]
-    fn it_runs_on_each_cpu() {
-        let ran = Atomic::<u64>::new(0);
-
-        on_each_cpu(|token| {
-            ran.fetch_add(1 << token.cpu().as_u32().min(63), Relaxed);
-        });
-        assert!(ran.load(Relaxed) & 1 == 1);
     }
 }

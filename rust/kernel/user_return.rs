@@ -43,7 +43,10 @@ use crate::{
         PerCpu,
         ThisCpu, //
     },
-    preempt::in_task,
+    preempt::{
+        in_task,
+        preempt_disable, //
+    },
     prelude::*,
     smp::{
         call_on_cpu,
@@ -132,7 +135,8 @@ impl<T: Callback> ThisCpu<'_, Notifier<T>> {
     ///
     /// # Errors
     ///
-    /// - [`EBUSY`] if it is armed already.
+    /// - [`EBUSY`] if it is armed already, or in the callback of another notifier: it would come too
+    ///   late for this return.
     /// - [`ENODEV`] if there is no [`Registration`] for it.
     /// - [`EPERM`] in an interrupt.
     #[inline]
@@ -144,6 +148,9 @@ impl<T: Callback> ThisCpu<'_, Notifier<T>> {
         }
         if !in_task() {
             return Err(EPERM);
+        }
+        if self.another_fires() {
+            return Err(EBUSY);
         }
 
         self.state.store(ARMED, Relaxed);
@@ -168,8 +175,7 @@ impl<T: Callback> ThisCpu<'_, Notifier<T>> {
         if !in_task() {
             return Err(EPERM);
         }
-        let firing = FIRING.this_cpu(self.token()).load(Relaxed);
-        if firing != 0 && firing != self.address() {
+        if self.another_fires() {
             return Err(EBUSY);
         }
 
@@ -178,6 +184,14 @@ impl<T: Callback> ThisCpu<'_, Notifier<T>> {
         unsafe { bindings::user_return_notifier_unregister(self.urn.get()) };
         self.state.store(IDLE, Relaxed);
         Ok(true)
+    }
+
+    /// Returns whether this is the callback of another notifier.
+    #[inline]
+    fn another_fires(&self) -> bool {
+        let firing = FIRING.this_cpu(self.token()).load(Relaxed);
+
+        firing != 0 && firing != self.address()
     }
 
     #[inline]
@@ -189,7 +203,7 @@ impl<T: Callback> ThisCpu<'_, Notifier<T>> {
 /// Permission to arm the notifiers of a per-CPU variable.
 ///
 /// Dropping it disarms them on every CPU and waits for those that are firing, so that the code of
-/// the callback may go away.
+/// the callback may go away. That may sleep. A module that leaks it must not be unloaded.
 ///
 /// # Examples
 ///
@@ -309,8 +323,12 @@ fn close<T: Callback>(this: ThisCpu<'_, Notifier<T>>) {
 /// Disarms the notifier of a CPU that is, and stays, offline.
 fn close_offline<T: Callback>(this: &'static Notifier<T>) {
     if this.is_armed() {
+        // What C does to the current task's flag has to be done on one CPU: the flag is right
+        // there, whether it has notifiers or not, and must stay so.
+        let _token = preempt_disable();
+
         // SAFETY: By the type invariants `urn` is in the list of its CPU, which is offline and
-        // does not look at it.
+        // does not look at it. Preemption is off.
         unsafe { bindings::user_return_notifier_unregister(this.urn.get()) };
     }
     this.state.store(CLAIMED, Relaxed);
@@ -345,7 +363,6 @@ fn fire(_token: &crate::preempt::PreemptDisabled) {
 #[macros::kunit_tests(rust_user_return)]
 mod tests {
     use super::*;
-    use crate::preempt::preempt_disable;
 
     /// What a callback does besides counting.
     const COUNT: u32 = 0;
@@ -374,8 +391,9 @@ mod tests {
             match this.act.load(Relaxed) {
                 DISARM => this.refused.store(this.disarm() != Ok(true), Relaxed),
                 DISARM_OTHER => {
-                    let other = OTHER.this_cpu(this.token());
-                    this.refused.store(other.disarm() == Err(EBUSY), Relaxed);
+                    let (other, idle) = (OTHER.this_cpu(this.token()), IDLE_ONE.this_cpu(this.token()));
+                    let refused = other.disarm() == Err(EBUSY) && idle.arm() == Err(EBUSY);
+                    this.refused.store(refused, Relaxed);
                 }
                 _ => {}
             }
@@ -385,6 +403,7 @@ mod tests {
     define_per_cpu! {
         static TEST: Notifier<Test> = Notifier::new(Test::new());
         static OTHER: Notifier<Test> = Notifier::new(Test::new());
+        static IDLE_ONE: Notifier<Test> = Notifier::new(Test::new());
     }
 
     #[test]
@@ -442,9 +461,10 @@ mod tests {
     }
 
     #[test]
-    fn a_callback_cannot_disarm_another() -> Result {
+    fn a_callback_cannot_arm_or_disarm_another() -> Result {
         let _test = Registration::new(TEST)?;
         let _other = Registration::new(OTHER)?;
+        let _idle = Registration::new(IDLE_ONE)?;
         let token = preempt_disable();
         let (test, other) = (TEST.this_cpu(&token), OTHER.this_cpu(&token));
         test.act.store(DISARM_OTHER, Relaxed);

@@ -97,7 +97,7 @@ impl Slot {
 /// - Bit `i` of `dirty` is set exactly if `slots[i].current` and `slots[i].host` differ.
 /// - `dirty` is a subset of `ready`.
 ///
-/// They hold whenever preemption is enabled, and in interrupts for all slots but one.
+/// They hold whenever preemption is enabled: nothing here is called from interrupts.
 pub(crate) struct Cpu {
     /// The slots whose host value is known.
     ready: Atomic<usize>,
@@ -140,8 +140,6 @@ impl Cpu {
     }
 
     /// Reads the host's value of a slot, which becomes ready.
-    ///
-    /// May interrupt a [`Cpu::set()`] of another slot.
     ///
     /// # Errors
     ///

@@ -19,8 +19,7 @@ use kernel::{
     prelude::*,
     smp::{
         call_on_cpu,
-        cpus_read_lock,
-        on_each_cpu, //
+        cpus_read_lock, //
     },
     sync::atomic::{
         Atomic,
@@ -87,7 +86,8 @@ impl Hardware for ThisCpuMsrs<'_> {
 
     #[inline]
     fn write(&self, msr: u32, value: u64) -> Result {
-        // SAFETY: Whoever adds an MSR to the registry promises this, see `uret_add()`.
+        // SAFETY: Whoever adds an MSR to the registry promises that the kernel can run with it, see
+        // `uret_add()`; the notifier sees to it that the host's value is back in time.
         unsafe { UserMsr::new(Msr::new(msr)) }.write_safe(self.0, value)
     }
 
@@ -138,8 +138,11 @@ fn update_notifier(this: &ThisCpu<'_, Notifier<State>>) -> Result {
 fn restore(this: &ThisCpu<'_, Notifier<State>>, which: usize) {
     // A slot that could not be restored stays dirty, and the notifier armed: the next return to
     // user mode tries again. As the host has had this very value, it is a bug all the same.
-    warn_on!(this.cpu.restore(&ThisCpuMsrs(this.token()), which).is_err());
-    warn_on!(update_notifier(this).is_err());
+    let restored = this.cpu.restore(&ThisCpuMsrs(this.token()), which);
+
+    if let Err(err) = restored.and(update_notifier(this)) {
+        pr_err_once!("BUG: cannot restore the host's values: {err:?}\n");
+    }
 }
 
 /// See `uret_set()`.
@@ -199,8 +202,12 @@ fn read_host_of(token: &PreemptDisabled, which: usize) -> Result {
 }
 
 /// This CPU comes online, or wakes up.
+///
+/// It may have gone down after something was set for the last time: what the registry remembers
+/// then is not what the MSRs hold now. An MSR that cannot be read here cannot be set here either.
 pub(crate) fn cpu_up(token: &PreemptDisabled) {
-    warn_on!(read_host_of(token, usize::MAX).is_err());
+    restore(&STATE.this_cpu(token), usize::MAX);
+    let _ = read_host_of(token, usize::MAX);
 }
 
 /// This CPU goes offline, or to sleep.
@@ -220,19 +227,25 @@ pub(crate) fn add(owner: Owner, msr: u32) -> Result<usize> {
         hw.write(msr, hw.read(msr)?)?;
     }
     let slot = SLOTS.add(owner, msr)?;
-    let failed = Atomic::<u32>::new(0);
 
-    // A CPU that comes online meanwhile is either called here or finds the slot by itself.
-    on_each_cpu(|token| {
-        if read_host_of(token, 1 << slot).is_err() {
-            failed.store(1, Relaxed);
-        }
-    });
-    if failed.load(Relaxed) != 0 {
-        remove(1 << slot);
-        return Err(EIO);
+    // A CPU that comes online later finds the slot by itself.
+    read_host_everywhere(1 << slot)
+        .inspect_err(|_| remove(1 << slot))
+        .map(|()| slot)
+}
+
+/// Reads the host's values of the slots in the bitmap `which` on every CPU that is online.
+fn read_host_everywhere(which: usize) -> Result {
+    let cpus = cpus_read_lock();
+    let mut result = Ok(());
+
+    for (cpu, _) in STATE.possible_cpus() {
+        // One that is offline is left out.
+        let _ = call_on_cpu(&cpus, cpu, |token| {
+            result = result.and(read_host_of(token, which));
+        });
     }
-    Ok(slot)
+    result
 }
 
 /// See `uret_del()`.
@@ -248,6 +261,7 @@ fn remove(which: usize) {
         return;
     }
     let cpus = cpus_read_lock();
+    let mut dirty = 0;
 
     for (cpu, state) in STATE.possible_cpus() {
         let ret = call_on_cpu(&cpus, cpu, |token| {
@@ -260,6 +274,8 @@ fn remove(which: usize) {
             // The CPU is offline, and was restored on its way there.
             state.cpu.forget(which);
         }
+        dirty |= state.cpu.dirty();
     }
-    SLOTS.remove(which);
+    // What could not be restored must not be given to somebody else.
+    SLOTS.remove(which & !dirty);
 }

@@ -60,8 +60,8 @@ static void uret_resume(void *data)
 }
 
 /*
- * There is no shutdown(): on a forced reboot other CPUs may be in the middle
- * of setting an MSR, and nothing returns to user mode any more.
+ * There is no shutdown(): on a forced reboot the other CPUs may be in the middle
+ * of setting an MSR, or still return to user mode, and the notifier stays armed.
  */
 static const struct syscore_ops uret_syscore_ops = {
 	.suspend = uret_suspend,

@@ -58,7 +58,8 @@ struct Uret {
 
 impl kernel::InPlaceModule for Uret {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
-        // SAFETY: Called once, before the module's functions can be.
+        // SAFETY: Called once, before the module's functions can be: users are modules that depend
+        // on this one, or, where it is built in, come later.
         unsafe { registry::CHANGE.init() };
 
         try_pin_init!(Self {

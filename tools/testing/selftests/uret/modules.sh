@@ -56,7 +56,7 @@ check "unloading the vendor module frees the slots" eval 'rmmod $VENDOR_MODULE &
 check "all of it unloads" unload
 
 check "kvm loads with uret=0" eval 'load_kvm uret=0 && uses N'
-check "uret has no slots then" no_slots
+check "the slots are taken, so that nobody else sets them" refused no_slots
 check "a VM runs with uret=0" eval 'runs_a_vm && unload'
 check "uret=2 is refused" refused modprobe kvm uret=2
 unload
