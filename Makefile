@@ -3,7 +3,7 @@
 # What a person types. The kernel's build files are Kbuild and Kconfig.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check shell series bisect fmt lint clean distclean
+.PHONY: help demo check shell series bisect mutants fmt lint clean distclean
 
 export KSRC DEBUG QUICK
 
@@ -32,6 +32,9 @@ series: ## write the complete patch series to build/series
 
 bisect: ## build the kernel at each patch of the series (takes a while)
 	@tools/deps.sh && tools/source.sh && tools/bisect.sh
+
+mutants: ## break the code on purpose, and see that the tests notice (takes a while)
+	@tools/mutants.sh
 
 fmt: ## format the Rust code
 	@tools/lint.sh fmt

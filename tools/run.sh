@@ -47,7 +47,7 @@ check)
 	stage "harness tests" "See the log." harness test
 	options=()
 	if [ "$VARIANT" = debug ]; then
-		options=(--debug)
+		options=(--svm-only --slow 6)
 	elif [ -z "${QUICK:-}" ]; then
 		for vehicle in qemu bochs; do
 			stage "KVM selftests for $vehicle" "See the log." kvm_list \

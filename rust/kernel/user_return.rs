@@ -391,7 +391,10 @@ mod tests {
             match this.act.load(Relaxed) {
                 DISARM => this.refused.store(this.disarm() != Ok(true), Relaxed),
                 DISARM_OTHER => {
-                    let (other, idle) = (OTHER.this_cpu(this.token()), IDLE_ONE.this_cpu(this.token()));
+                    let (other, idle) = (
+                        OTHER.this_cpu(this.token()),
+                        IDLE_ONE.this_cpu(this.token()),
+                    );
                     let refused = other.disarm() == Err(EBUSY) && idle.arm() == Err(EBUSY);
                     this.refused.store(refused, Relaxed);
                 }

@@ -29,8 +29,10 @@ static const struct {
 	{ MSR_VM_HSAVE_PA, 1 },			/* not aligned */
 };
 
-/* MSRs that no CPU has. */
-static const u32 missing[] = { 0x0badbadb, 0x2000, 0xc0001fff, 0x40000fff };
+/* MSRs that no CPU has, or that cannot be written. */
+static const u32 unusable[] = {
+	0x0badbadb, 0x2000, 0xc0001fff, MSR_IA32_VMX_BASIC, MSR_MTRRcap, MSR_IA32_MCG_CAP,
+};
 
 static u64 host;
 
@@ -162,15 +164,15 @@ static void an_msr_that_faults_is_refused(struct kunit *test)
 	bool tried = false;
 	u64 value;
 
-	for (int i = 0; i < ARRAY_SIZE(missing); i++) {
-		if (!rdmsrq_safe(missing[i], &value))
+	for (int i = 0; i < ARRAY_SIZE(unusable); i++) {
+		if (!rdmsrq_safe(unusable[i], &value) && !wrmsrq_safe(unusable[i], value))
 			continue;
 		tried = true;
-		KUNIT_EXPECT_EQ(test, uret_add(&owner, missing[i]), -EIO);
-		KUNIT_EXPECT_EQ(test, uret_find(missing[i]), -ENOENT);
+		KUNIT_EXPECT_EQ(test, uret_add(&owner, unusable[i]), -EIO);
+		KUNIT_EXPECT_EQ(test, uret_find(unusable[i]), -ENOENT);
 	}
 	if (!tried)
-		kunit_skip(test, "this CPU lets any MSR be read");
+		kunit_skip(test, "this CPU lets any MSR be read and written");
 }
 
 static void a_refused_value_changes_nothing(struct kunit *test)
@@ -206,10 +208,11 @@ static void a_refused_value_changes_nothing(struct kunit *test)
 
 static void many_are_set_in_spite_of_one(struct kunit *test)
 {
+	unsigned int slot = tsc_aux_slot(test);
 	struct uret_msr msrs[] = {
 		{ .load_into_hardware = true, .slot = URET_MAX_SLOTS, .data = 1, .mask = ~0ULL },
-		{ .load_into_hardware = false, .slot = tsc_aux_slot(test), .data = 2, .mask = ~0ULL },
-		{ .load_into_hardware = true, .slot = tsc_aux_slot(test), .data = 3, .mask = ~0ULL },
+		{ .load_into_hardware = false, .slot = slot, .data = 2, .mask = ~0ULL },
+		{ .load_into_hardware = true, .slot = slot, .data = 3, .mask = ~0ULL },
 	};
 	int ret, none;
 	u64 hw, skipped;
@@ -282,6 +285,7 @@ static struct kunit_suite uret_msr_suite = {
 	.exit = uret_test_exit,
 	.test_cases = uret_msr_cases,
 };
+
 kunit_test_suite(uret_msr_suite);
 
 MODULE_AUTHOR("uret developers");

@@ -12,6 +12,7 @@ use kernel::{
         UserMsr, //
     },
     percpu::ThisCpu,
+    pr_err_once,
     preempt::{
         preempt_disable,
         PreemptDisabled, //

@@ -142,7 +142,11 @@ pub fn ktap(block: &Block<'_>) -> Vec<Outcome> {
     }
 
     if plans.values().any(|missing| *missing != 0) {
-        outcomes.push(Outcome::new("plan", Verdict::Fail, "more or fewer tests than planned"));
+        outcomes.push(Outcome::new(
+            "plan",
+            Verdict::Fail,
+            "more or fewer tests than planned",
+        ));
     }
     let failed = outcomes.iter().any(|it| it.verdict == Verdict::Fail);
     match block.status {
@@ -266,21 +270,34 @@ mod tests {
 
     #[test]
     fn what_skips_as_a_whole_is_skipped() {
-        assert_eq!(judged("1..0 # SKIP no KVM", 4), [("all".into(), Verdict::Skip)]);
+        assert_eq!(
+            judged("1..0 # SKIP no KVM", 4),
+            [("all".into(), Verdict::Skip)]
+        );
     }
 
     #[test]
     fn kvm_tests_are_compared() {
         let table = |rows: &[(&str, i32)]| {
-            rows.iter().map(|(name, it)| (name.to_string(), *it)).collect::<BTreeMap<_, _>>()
+            rows.iter()
+                .map(|(name, it)| (name.to_string(), *it))
+                .collect::<BTreeMap<_, _>>()
         };
         let stock = table(&[("a", 0), ("b", 0), ("c", 4), ("d", 254), ("e", 0)]);
         let uret = table(&[("a", 0), ("b", 254), ("c", 4), ("d", 0)]);
-        let verdicts: Vec<Verdict> =
-            compare(&stock, &uret).into_iter().map(|it| it.verdict).collect();
+        let verdicts: Vec<Verdict> = compare(&stock, &uret)
+            .into_iter()
+            .map(|it| it.verdict)
+            .collect();
         assert_eq!(
             verdicts,
-            [Verdict::Pass, Verdict::Fail, Verdict::Skip, Verdict::Skip, Verdict::Fail]
+            [
+                Verdict::Pass,
+                Verdict::Fail,
+                Verdict::Skip,
+                Verdict::Skip,
+                Verdict::Fail
+            ]
         );
         let nothing = compare(&table(&[]), &uret);
         assert_eq!(nothing[0].verdict, Verdict::Fail);

@@ -76,6 +76,10 @@ impl Machine {
         self.dir.join("serial.log")
     }
 
+    fn said(&self, what: &str) -> bool {
+        fs::read(self.serial()).is_ok_and(|text| String::from_utf8_lossy(&text).contains(what))
+    }
+
     /// Boots, waits for the end, and returns what was said.
     pub fn run(&self, images: &Images) -> Result<Output> {
         fs::create_dir_all(&self.dir)?;
@@ -87,6 +91,12 @@ impl Machine {
         };
         let mut problem = None;
         while child.try_wait()?.is_none() {
+            // Bochs does not come back from a reset.
+            if self.vehicle == Vehicle::Bochs && self.said("reboot: Restarting system") {
+                child.kill()?;
+                child.wait()?;
+                break;
+            }
             if start.elapsed() > self.limit {
                 child.kill()?;
                 child.wait()?;
@@ -100,7 +110,7 @@ impl Machine {
         }
         let text = String::from_utf8_lossy(&fs::read(self.serial())?).replace('\r', "");
         let end = if self.run == "reboot" {
-            "URET-END reboot"
+            "reboot: Restarting system"
         } else {
             "URET-DONE"
         };
@@ -159,7 +169,10 @@ impl Machine {
         fs::create_dir_all(&tree)?;
         for (from, to) in [
             (Path::new("/usr/lib/ISOLINUX/isolinux.bin"), "isolinux.bin"),
-            (Path::new("/usr/lib/syslinux/modules/bios/ldlinux.c32"), "ldlinux.c32"),
+            (
+                Path::new("/usr/lib/syslinux/modules/bios/ldlinux.c32"),
+                "ldlinux.c32",
+            ),
             (&images.kernel, "kernel"),
             (&images.initrd, "initrd"),
         ] {
@@ -168,7 +181,9 @@ impl Machine {
         let cmdline = format!("{CMDLINE} tsc=reliable uret.run={}", self.run);
         fs::write(
             tree.join("isolinux.cfg"),
-            format!("default l\nprompt 0\nlabel l\n kernel kernel\n append initrd=initrd {cmdline}\n"),
+            format!(
+                "default l\nprompt 0\nlabel l\n kernel kernel\n append initrd=initrd {cmdline}\n"
+            ),
         )?;
         let output = Command::new("xorriso")
             .args(["-as", "mkisofs", "-quiet", "-o"])

@@ -42,9 +42,12 @@ enum Command {
         /// The initramfs that has KVM's selftests for Bochs.
         #[arg(long)]
         kvm_bochs: Option<PathBuf>,
-        /// SVM only, with time limits for a kernel full of debugging checks.
+        /// Run in QEMU only.
         #[arg(long)]
-        debug: bool,
+        svm_only: bool,
+        /// How many times as long as usual things may take.
+        #[arg(long, default_value_t = 1)]
+        slow: u64,
     },
     /// Boot to a prompt in QEMU.
     Shell,
@@ -71,10 +74,18 @@ fn run(args: Args) -> Result<bool> {
         Command::Check {
             kvm_qemu,
             kvm_bochs,
-            debug,
-        } => plan::check(&images, kvm_qemu, kvm_bochs, debug, &args.work),
+            svm_only,
+            slow,
+        } => {
+            let kvm = [(Vehicle::Qemu, kvm_qemu), (Vehicle::Bochs, kvm_bochs)];
+            plan::check(&images, kvm, svm_only, slow, &args.work)
+        }
         Command::Shell => machine::interactive(&images),
-        Command::Boot { vehicle, run, limit } => {
+        Command::Boot {
+            vehicle,
+            run,
+            limit,
+        } => {
             let machine = Machine::new(vehicle, &run, limit, &args.work);
             let output = machine.run(&images)?;
             print!("{}", output.text);

@@ -32,8 +32,10 @@ const KTAP: [(&str, &str); 7] = [
 
 const TESTS: &str = "kunit,notifier,tsc_aux,values-uret,values-stock,modules,transitions,demo";
 
-fn boots(images: &Images, kvm: [(Vehicle, Option<PathBuf>); 2], debug: bool) -> Vec<Boot> {
-    let slow = if debug { 6 } else { 1 };
+/// KVM's selftests for each vehicle, as an initramfs.
+type KvmTests = [(Vehicle, Option<PathBuf>); 2];
+
+fn boots(images: &Images, kvm: KvmTests, svm_only: bool, slow: u64) -> Vec<Boot> {
     let boot = |vehicle, run, limit: u64| Boot {
         vehicle,
         run,
@@ -44,7 +46,7 @@ fn boots(images: &Images, kvm: [(Vehicle, Option<PathBuf>); 2], debug: bool) -> 
         boot(Vehicle::Qemu, TESTS, 300),
         boot(Vehicle::Qemu, "reboot", 60),
     ];
-    if !debug {
+    if !svm_only {
         boots.push(boot(Vehicle::Bochs, TESTS, 900));
         boots.push(boot(Vehicle::Bochs, "reboot", 200));
     }
@@ -71,14 +73,20 @@ fn judge(boot: &Boot, output: &Output) -> Vec<Outcome> {
     for run in boot.run.split(',') {
         let name = KTAP.iter().find(|it| it.0 == run).map_or(run, |it| it.1);
         let Some(found) = block(&output.text, name) else {
-            add(run, vec![Outcome::new("output", Verdict::Fail, "there is none")]);
+            add(
+                run,
+                vec![Outcome::new("output", Verdict::Fail, "there is none")],
+            );
             continue;
         };
         match run {
             "kvm-stock" => {}
             "kvm-uret" => {
                 let stock = block(&output.text, "kvm-stock").map(|it| kvm_tests(&it));
-                add("kvm", compare(&stock.unwrap_or_default(), &kvm_tests(&found)));
+                add(
+                    "kvm",
+                    compare(&stock.unwrap_or_default(), &kvm_tests(&found)),
+                );
             }
             "demo" | "reboot" => {
                 let verdict = match found.status {
@@ -96,7 +104,10 @@ fn judge(boot: &Boot, output: &Output) -> Vec<Outcome> {
         }
     }
     if let Some(problem) = &output.problem {
-        add(boot.run, vec![Outcome::new("machine", Verdict::Fail, problem)]);
+        add(
+            boot.run,
+            vec![Outcome::new("machine", Verdict::Fail, problem)],
+        );
     }
     add(boot.run, splat(&output.text).into_iter().collect());
     all
@@ -105,8 +116,9 @@ fn judge(boot: &Boot, output: &Output) -> Vec<Outcome> {
 /// Runs the boots, QEMU's and Bochs' side by side, and hands over each result as it comes.
 fn run_all(boots: Vec<Boot>, work: &Path, mut each: impl FnMut(&Boot, Result<Output>)) {
     let (sender, receiver) = mpsc::channel();
-    let (qemu, bochs): (Vec<Boot>, Vec<Boot>) =
-        boots.into_iter().partition(|it| it.vehicle == Vehicle::Qemu);
+    let (qemu, bochs): (Vec<Boot>, Vec<Boot>) = boots
+        .into_iter()
+        .partition(|it| it.vehicle == Vehicle::Qemu);
 
     thread::scope(|scope| {
         for boots in [qemu, bochs] {
@@ -130,16 +142,15 @@ fn run_all(boots: Vec<Boot>, work: &Path, mut each: impl FnMut(&Boot, Result<Out
 /// Runs the tests. Prints TAP and a last line `N passed, N failed, N skipped`.
 pub fn check(
     images: &Images,
-    kvm_qemu: Option<PathBuf>,
-    kvm_bochs: Option<PathBuf>,
-    debug: bool,
+    kvm: KvmTests,
+    svm_only: bool,
+    slow: u64,
     work: &Path,
 ) -> Result<bool> {
-    let kvm = [(Vehicle::Qemu, kvm_qemu), (Vehicle::Bochs, kvm_bochs)];
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
 
     println!("TAP version 13");
-    run_all(boots(images, kvm, debug), work, |boot, output| {
+    run_all(boots(images, kvm, svm_only, slow), work, |boot, output| {
         let outcomes = match output {
             Ok(output) => {
                 let platform = boot.vehicle.platform();

@@ -12,7 +12,7 @@ static int column_of(const char *header, const char *column)
 	size_t len = strlen(column);
 
 	for (int i = 0; ; i++) {
-		size_t word = strcspn(header, " \n");
+		size_t word = strcspn(header, "\n ");
 
 		if (word == len && !strncmp(header, column, len))
 			return i;

@@ -24,4 +24,9 @@
 #define GUEST_TIMER	300000	/* ticks of KVM's APIC bus, 1 ns each */
 #define GUEST_CODE	0x8000
 
+#ifndef __ASSEMBLER__
+extern const char guest_start[], guest_end[], guest_irq[];
+extern const char guest_syscall_1[], guest_syscall_2[];
+#endif
+
 #endif /* URET_GUEST_H */

@@ -240,7 +240,7 @@ TEST_F(notifier, survives_the_task_that_armed_it)
 		ASSERT_EQ(CALLS, after - before - 1);
 		return;
 	}
-	ASSERT_TRUE(false) TH_LOG("interrupts all the time");
+	ASSERT_TRUE(false) TH_LOG("disturbed all the time");
 }
 
 TEST_HARNESS_MAIN

@@ -74,7 +74,7 @@ static int bystander(void)
 		const char *wrong = host_check();
 
 		if (wrong) {
-			printf("# bystander: %s\n", wrong);
+			printf("# the other task: %s\n", wrong);
 			return 1;
 		}
 	}

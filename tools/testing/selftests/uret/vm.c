@@ -34,9 +34,6 @@
 #define EFLAGS_AC	0x40000ULL
 #define EFLAGS_ID	0x200000ULL
 
-extern const char guest_start[], guest_end[], guest_irq[];
-extern const char guest_syscall_1[], guest_syscall_2[];
-
 static int fail(struct vm *vm, const char *what)
 {
 	snprintf(vm->error, sizeof(vm->error), "%s: %s", what, strerror(errno));
@@ -105,7 +102,11 @@ static int set_sregs(struct vm *vm)
 	if (ioctl(vm->vcpu_fd, KVM_GET_SREGS, &sregs))
 		return fail(vm, "KVM_GET_SREGS");
 	sregs.cs = code;
-	sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss = data;
+	sregs.ds = data;
+	sregs.es = data;
+	sregs.fs = data;
+	sregs.gs = data;
+	sregs.ss = data;
 	sregs.gdt.base = GDT;
 	sregs.gdt.limit = 5 * 8 - 1;
 	sregs.idt.base = IDT;
