@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 # What the scripts in this folder share: where things are, how stages report, and the toolchain.
 
 set -euo pipefail

@@ -24,7 +24,8 @@ clippy()
 	rm -f "$KBUILD/rust/kernel.o"
 	make -s -C "$SOURCE" O="$KBUILD" -j$(($(nproc) + 1)) "${KMAKE[@]}" CLIPPY=1 rust/ virt/uret/ 2>&1 | tee "$log"
 	! grep -E '^(warning|error)' "$log"
-	"${CARGO[@]}" clippy -q --locked --manifest-path tools/harness/Cargo.toml --all-targets -- -D warnings
+	# By its own name: cargo would prefer one that rustup has put into its folder.
+	"${CARGO[@]::$((${#CARGO[@]} - 1))}" CARGO=/usr/bin/cargo /usr/bin/cargo-clippy clippy -q --locked --manifest-path tools/harness/Cargo.toml --all-targets -- -D warnings
 }
 
 # Ours as patches, as a maintainer would get them.
@@ -43,8 +44,9 @@ checkpatch()
 
 shell_style()
 {
-	shellcheck -x tools/*.sh .ci/run
-	shellcheck -s sh -e SC1090,SC1091,SC3043 tools/testing/selftests/uret/*.sh
+	# SC2164: errors end these scripts anyway.
+	shellcheck -x -P SCRIPTDIR -S warning -e SC2164 tools/*.sh .ci/run
+	shellcheck -s sh -S warning -e SC1090,SC1091,SC2164,SC3045 tools/init tools/testing/selftests/uret/*.sh
 }
 
 case ${1:-} in

@@ -4,6 +4,7 @@
 # What the shell tests of uret share. Sourced by them.
 
 DIR="$(dirname "$(readlink -f "$0")")"
+# shellcheck disable=SC2034 # for those that source this
 URET=/sys/kernel/debug/uret
 VM_PID=
 
