@@ -202,8 +202,10 @@ impl Machine {
 
 fn qemu_command(images: &Images, cmdline: &str) -> Command {
     let mut command = Command::new("qemu-system-x86_64");
+    // One thread for both CPUs: with one for each, a CPU that is being sent past code that is patched
+    // (a static key) now and then executes the INT3 that stood there before, and the kernel dies.
     command
-        .args("-accel tcg -cpu max -smp 2 -m 4G -no-reboot -net none".split(' '))
+        .args("-accel tcg,thread=single -cpu max -smp 2 -m 4G -no-reboot -net none".split(' '))
         .arg("-kernel")
         .arg(&images.kernel)
         .arg("-initrd")
