@@ -17,7 +17,7 @@ cp "$TOP/tools/init" "$dir/init"
 cp -a "$KBUILD/root/lib" "$dir/"
 cat >"$dir/etc/uret.env" <<-EOF
 	DEMO_OPERATIONS=${DEMO_OPERATIONS:-1000}
-	KVM_TEST_SECONDS=${KVM_TEST_SECONDS:-40}
+	KVM_TEST_SECONDS=${KVM_TEST_SECONDS:-30}
 EOF
 
 cp "$KBUILD"/selftests/uret/{notifier_test,values_test,tsc_aux_test,run_vm,demo} \
