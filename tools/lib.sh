@@ -54,7 +54,8 @@ toolchain()
 {
 	local common="bc bison flex make gcc libc6-dev libelf-dev libssl-dev cpio kmod xz-utils git rsync
 		busybox-static qemu-system-x86 seabios bochs bochs-term bochsbios vgabios
-		xorriso isolinux syslinux-common util-linux procps python3 perl shellcheck"
+		xorriso isolinux syslinux-common util-linux procps python3 python3-git python3-ply
+		perl shellcheck"
 
 	[ "$(uname -m)" = x86_64 ] || die "this needs an x86-64 machine, not $(uname -m)"
 	# shellcheck disable=SC1091

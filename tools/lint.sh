@@ -39,7 +39,7 @@ checkpatch()
 	local ignore=FILE_PATH_CHANGES,EXPORT_SYMBOL,PARENTHESIS_ALIGNMENT,OPEN_ENDED_LINE
 	ignore=$ignore,VOLATILE,PREFER_DEFINED_ATTRIBUTE_MACRO,CAMELCASE
 	"$SOURCE/scripts/checkpatch.pl" --root "$SOURCE" --strict --no-summary --terse --show-types \
-		--ignore "$ignore" "$BUILD"/series/00*-*.patch
+		--ignore "$ignore" "$BUILD"/series/*[1-9]-*.patch "$BUILD"/series/0010-*.patch
 }
 
 shell_style()

@@ -5,8 +5,8 @@
 //! [`define_per_cpu!`](crate::define_per_cpu) is `DEFINE_PER_CPU`. The variable's type must be
 //! [`Sync`], because interrupts on this CPU and readers on others may hold a reference at the same
 //! time. Each CPU's copy starts as a bitwise copy of the initial value, which therefore must not
-//! depend on its own address. [`Atomic`](crate::sync::atomic::Atomic) with relaxed loads and stores compiles to the
-//! plain loads and stores that C uses.
+//! depend on its own address. [`Atomic`](crate::sync::atomic::Atomic) with relaxed loads and
+//! stores compiles to the plain loads and stores that C uses.
 //!
 //! C header: [`include/linux/percpu-defs.h`](srctree/include/linux/percpu-defs.h)
 

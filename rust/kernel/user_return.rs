@@ -135,8 +135,8 @@ impl<T: Callback> ThisCpu<'_, Notifier<T>> {
     ///
     /// # Errors
     ///
-    /// - [`EBUSY`] if it is armed already, or in the callback of another notifier: it would come too
-    ///   late for this return.
+    /// - [`EBUSY`] if it is armed already, or in the callback of another notifier: it would come
+    ///   too late for this return.
     /// - [`ENODEV`] if there is no [`Registration`] for it.
     /// - [`EPERM`] in an interrupt.
     #[inline]

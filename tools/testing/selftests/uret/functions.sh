@@ -107,6 +107,7 @@ mark()
 
 no_splat()
 {
-	! dmesg | sed -n '/uret-mark/h;//!H;$!d;x;p' | grep -E 'BUG|WARNING|Oops|general protection|Call Trace' |
+	! dmesg | sed -n '/uret-mark/h;//!H;$!d;x;p' |
+		grep -E 'BUG|WARNING|Oops|general protection|Call Trace' |
 		sed 's/^/# /' | grep .
 }

@@ -56,7 +56,7 @@ static long long other_task(int fd, int cpu)
 }
 
 /* All interrupts that a CPU has had. */
-static long long interrupts(int cpu)
+static long long irqs_of(int cpu)
 {
 	long long sum = 0;
 	char line[1024];
@@ -93,14 +93,14 @@ static void system_calls(int nr)
 static long long undisturbed(int fd, int cpu)
 {
 	for (int i = 0; i < TRIES; i++) {
-		long long irqs = interrupts(cpu);
+		long long irqs = irqs_of(cpu);
 		long long others = other_task(fd, cpu);
 		long long before = returns(fd, cpu);
 		long long after;
 
 		system_calls(CALLS);
 		after = returns(fd, cpu);
-		if (interrupts(cpu) == irqs && other_task(fd, cpu) == others)
+		if (irqs_of(cpu) == irqs && other_task(fd, cpu) == others)
 			/* Reading the first number is one, too. */
 			return after - before - 1;
 	}
@@ -218,13 +218,13 @@ static const char *arm_in_child(int fd, int cpu, bool exec)
 
 	/* All returns are another task's than the one that armed it now. */
 	for (int i = 0; i < TRIES; i++) {
-		long long irqs = interrupts(cpu);
+		long long irqs = irqs_of(cpu);
 		long long before = returns(fd, cpu);
 		long long after;
 
 		system_calls(CALLS);
 		after = returns(fd, cpu);
-		if (interrupts(cpu) == irqs)
+		if (irqs_of(cpu) == irqs)
 			return after - before - 1 == CALLS ? NULL : "it does not fire once each";
 	}
 	return "disturbed all the time";
