@@ -34,6 +34,8 @@ restore()
 	rm -f "$KBUILD/stamp"
 }
 trap restore EXIT
+trap 'exit 1' INT TERM
+rm -f "$KBUILD/stamp"
 
 survivors=0
 mkdir -p "$WORK"

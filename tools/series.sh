@@ -84,7 +84,9 @@ fi
 
 case ${1:-} in
 checkout)
-	[ "$(git -C "$SOURCE" rev-parse HEAD)" = "$(git -C "$SOURCE" rev-parse "$TAG^{}")" ] ||
+	# Also if somebody has changed the tree: it is what the series says, or nothing.
+	{ [ "$(git -C "$SOURCE" rev-parse HEAD)" = "$(git -C "$SOURCE" rev-parse "$TAG^{}")" ] &&
+		git -C "$SOURCE" diff --quiet HEAD; } ||
 		stage "source tree" "Remove $SOURCE to start over." \
 			git -C "$SOURCE" checkout -qf --detach "$TAG"
 	;;
