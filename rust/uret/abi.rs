@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The C interface, documented in `include/linux/uret.h`, whose prototypes bindgen has checked.
+//!
+//! All functions are `unsafe`, as `#[export]` wants the types that bindgen gives them.
 
 use kernel::{
     bindings,
@@ -61,15 +63,21 @@ unsafe extern "C" fn uret_add(owner: *const c_void, msr: u32) -> c_int {
     number(Owner::new(owner.addr()).and_then(|owner| registry::add(owner, msr)))
 }
 
+/// # Safety
+///
+/// Safe to call in the context that the header names.
 #[export]
-extern "C" fn uret_del(owner: *const c_void) {
+unsafe extern "C" fn uret_del(owner: *const c_void) {
     if let Ok(owner) = Owner::new(owner.addr()) {
         registry::del(owner);
     }
 }
 
+/// # Safety
+///
+/// Safe to call in the context that the header names.
 #[export]
-extern "C" fn uret_find(msr: u32) -> c_int {
+unsafe extern "C" fn uret_find(msr: u32) -> c_int {
     number(registry::SLOTS.find(msr).ok_or(ENOENT))
 }
 
@@ -109,22 +117,31 @@ unsafe extern "C" fn uret_get(slot: c_uint, value: *mut u64) -> c_int {
     }))
 }
 
+/// # Safety
+///
+/// Safe to call in the context that the header names.
 #[export]
-extern "C" fn uret_drop(owner: *const c_void) {
+unsafe extern "C" fn uret_drop(owner: *const c_void) {
     if let Ok(owner) = Owner::new(owner.addr()) {
         registry::drop_owner(&preempt_disable(), owner);
     }
 }
 
+/// # Safety
+///
+/// Safe to call in the context that the header names.
 #[export]
-extern "C" fn uret_read_host(owner: *const c_void) -> c_int {
+unsafe extern "C" fn uret_read_host(owner: *const c_void) -> c_int {
     let token = preempt_disable();
 
     status(Owner::new(owner.addr()).and_then(|owner| registry::read_host(&token, owner)))
 }
 
+/// # Safety
+///
+/// Safe to call in the context that the header names.
 #[export]
-extern "C" fn uret_vmx_setup() -> c_int {
+unsafe extern "C" fn uret_vmx_setup() -> c_int {
     number(vmx::setup())
 }
 
@@ -148,8 +165,11 @@ unsafe extern "C" fn uret_vmx_switch_to_guest(msrs: *const bindings::uret_msr, n
     vmx::switch_to_guest(token, msrs);
 }
 
+/// # Safety
+///
+/// Safe to call in the context that the header names.
 #[export]
-extern "C" fn uret_svm_setup() -> c_int {
+unsafe extern "C" fn uret_svm_setup() -> c_int {
     number(svm::setup())
 }
 
@@ -164,13 +184,19 @@ unsafe extern "C" fn uret_svm_switch_to_guest(tsc_aux: u64) {
     svm::switch_to_guest(token, tsc_aux);
 }
 
+/// # Safety
+///
+/// Safe to call in the context that the header names.
 #[export]
-extern "C" fn uret_kvm_find(msr: u32) -> c_int {
+unsafe extern "C" fn uret_kvm_find(msr: u32) -> c_int {
     number(kvm::find(msr))
 }
 
+/// # Safety
+///
+/// Safe to call in the context that the header names.
 #[export]
-extern "C" fn uret_kvm_slot(index: c_uint) -> c_int {
+unsafe extern "C" fn uret_kvm_slot(index: c_uint) -> c_int {
     number(kvm::slot(index as usize))
 }
 
@@ -199,27 +225,42 @@ unsafe extern "C" fn uret_kvm_get(index: c_uint) -> u64 {
         .unwrap_or(0)
 }
 
+/// # Safety
+///
+/// Safe to call in the context that the header names.
 #[export]
-extern "C" fn uret_kvm_read_host() -> c_int {
+unsafe extern "C" fn uret_kvm_read_host() -> c_int {
     status(registry::read_host(&preempt_disable(), kvm::owner()))
 }
 
+/// # Safety
+///
+/// Safe to call in the context that the header names.
 #[export]
-extern "C" fn uret_kvm_drop() {
+unsafe extern "C" fn uret_kvm_drop() {
     registry::drop_owner(&preempt_disable(), kvm::owner());
 }
 
+/// # Safety
+///
+/// Safe to call in the context that the header names.
 #[export]
-extern "C" fn uret_kvm_destroy() {
+unsafe extern "C" fn uret_kvm_destroy() {
     kvm::destroy();
 }
 
+/// # Safety
+///
+/// Safe to call in the context that the header names.
 #[export]
-extern "C" fn uret_cpu_up() {
+unsafe extern "C" fn uret_cpu_up() {
     registry::cpu_up(&preempt_disable());
 }
 
+/// # Safety
+///
+/// Safe to call in the context that the header names.
 #[export]
-extern "C" fn uret_cpu_down() {
+unsafe extern "C" fn uret_cpu_down() {
     registry::cpu_down(&preempt_disable());
 }
