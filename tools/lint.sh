@@ -38,7 +38,8 @@ checkpatch()
 	# signal handlers, and no such macros. CAMELCASE: MSR_MTRRcap.
 	local ignore=FILE_PATH_CHANGES,EXPORT_SYMBOL,PARENTHESIS_ALIGNMENT,OPEN_ENDED_LINE
 	ignore=$ignore,VOLATILE,PREFER_DEFINED_ATTRIBUTE_MACRO,CAMELCASE
-	"$SOURCE/scripts/checkpatch.pl" --root "$SOURCE" --strict --no-summary --terse --show-types \
+	# With Debian's python3, which has the modules that it wants.
+	env PATH=/usr/bin:/bin "$SOURCE/scripts/checkpatch.pl" --root "$SOURCE" --strict --no-summary --terse --show-types \
 		--ignore "$ignore" "$BUILD"/series/*[1-9]-*.patch "$BUILD"/series/0010-*.patch
 }
 

@@ -92,10 +92,11 @@ checkout)
 	;;
 format)
 	[ -n "${2:-}" ] || die "format: which folder?"
-	rm -rf "$2" && mkdir -p "$2"
-	git -C "$SOURCE" format-patch -q --cover-letter --cover-from-description=none -o "$2" "pristine..$TAG"
+	out=$(realpath -m "$2")
+	rm -rf "$out" && mkdir -p "$out"
+	git -C "$SOURCE" format-patch -q --cover-letter --cover-from-description=none -o "$out" "pristine..$TAG"
 	subject=$(head -n 1 "$TOP/patches/cover-letter")
-	python3 - "$2"/0000-cover-letter.patch "$subject" "$TOP/patches/cover-letter" <<-'EOF'
+	python3 - "$out"/0000-cover-letter.patch "$subject" "$TOP/patches/cover-letter" <<-'EOF'
 		import sys
 		path, subject, letter = sys.argv[1:]
 		body = open(letter).read().split("\n", 2)[2].rstrip()
@@ -103,8 +104,8 @@ format)
 		text = text.replace("*** SUBJECT HERE ***", subject).replace("*** BLURB HERE ***", body)
 		open(path, "w").write(text)
 	EOF
-	echo "The series is in $2:"
-	ls "$2"
+	echo "The series is in $out:"
+	ls "$out"
 	;;
 list)
 	git -C "$SOURCE" log --reverse --format='%h %s' "pristine..$TAG"
