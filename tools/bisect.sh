@@ -1,6 +1,6 @@
 #!/bin/bash
 # Builds what the series touches at each of its commits, with everything in the configuration that the
-# commit knows: each must build without a warning. The modules are linked by build.sh only.
+# commit knows: each must build without a warning. FROM=N begins with the Nth. The modules are linked by build.sh only.
 
 . "$(dirname "$0")/lib.sh"
 toolchain
@@ -27,10 +27,11 @@ git -C "$SOURCE" worktree prune
 number=0
 while read -r commit subject; do
 	number=$((number + 1))
+	[ $number -ge "${FROM:-1}" ] || continue
 	echo "$subject"
 	stage "patch $number of $total" "The series does not bisect." build "$commit"
 	if grep -iE 'warning:|error:' "$LOGS/patch-$number-of-$total.log"; then
 		die "patch $number builds with warnings"
 	fi
 done <<<"$commits"
-echo "All $total patches build."
+echo "All patches from ${FROM:-1} to $total build."
