@@ -3,7 +3,7 @@
 # What a person types. The kernel's build files are Kbuild and Kconfig.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check shell series bisect mutants fmt lint clean distclean
+.PHONY: help demo check bench report shell series bisect mutants fmt lint clean distclean
 
 export KSRC DEBUG QUICK
 
@@ -23,6 +23,13 @@ demo: ## show KVM on uret, on an emulated AMD and an emulated Intel CPU
 
 check: ## run all tests on both emulators; the last line counts them
 	@tools/run.sh check
+
+bench: ## count what switches cost, stock and uret, and write build/bench/report.md
+	@tools/run.sh bench
+
+report: ## make a report of a file that bench.sh wrote on a real machine: FILE=...
+	@test -n "$(FILE)" || { echo "make report FILE=uret-bench.txt: see Documentation/virt/uret/measuring.rst" >&2; exit 1; }
+	@tools/run.sh report "$(abspath $(FILE))"
 
 shell: ## boot the patched kernel to a prompt, with the module loaded
 	@tools/run.sh shell

@@ -103,3 +103,24 @@ paths()
 	fi
 	KBUILD=$CACHE/build-$key-$DISTRO-$VARIANT
 }
+
+# cargo_do COMMAND PACKAGE...: for our own tools
+cargo_do()
+{
+	local command=$1
+	shift
+	"${CARGO[@]}" "$command" --release --locked --manifest-path "$TOP/tools/Cargo.toml" "${@/#/-p}"
+}
+
+# Gets everything to where it can be booted, and sets HARNESS besides what toolchain and paths set.
+setup()
+{
+	"$TOP/tools/deps.sh"
+	"$TOP/tools/source.sh"
+	"$TOP/tools/series.sh" checkout
+	"$TOP/tools/build.sh"
+	toolchain
+	paths
+	HARNESS=$CACHE/cargo-target/release/uret-harness
+	stage "harness" "Is crates.io reachable?" cargo_do build uret-harness
+}

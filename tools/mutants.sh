@@ -3,19 +3,11 @@
 # line of tools/mutants. Runs on QEMU only, and takes about two minutes for each.
 
 here=$(dirname "$0")
-"$here/deps.sh"
-"$here/source.sh"
-"$here/series.sh" checkout
-"$here/build.sh"
-
 . "$here/lib.sh"
-toolchain
-paths
+setup
 lock_cache
 
 WORK=$BUILD/mutants
-HARNESS=$CACHE/cargo-target/release/uret-harness
-"${CARGO[@]}" build -q --release --locked --manifest-path "$TOP/tools/harness/Cargo.toml"
 
 kmake() { make -s -C "$SOURCE" O="$KBUILD" -j$(($(nproc) + 1)) "${KMAKE[@]}" "$@"; }
 
@@ -45,7 +37,7 @@ while IFS='|' read -r name file expression; do
 	sed -i "$expression" "$SOURCE/$file"
 	git -C "$SOURCE" diff --quiet && die "tools/mutants: \"$name\" changes nothing"
 	stage "mutant: $name" "It does not build: mend the line in tools/mutants." build
-	"$HARNESS" --kernel "$KBUILD/arch/x86/boot/bzImage" --initrd "$BUILD/initrd-mutant" \
+	"$HARNESS" run --kernel "$KBUILD/arch/x86/boot/bzImage" --initrd "$BUILD/initrd-mutant" \
 		--work "$WORK" check --svm-only >"$WORK/$name.tap" 2>/dev/null || true
 	failed=$(grep -ac '^not ok' "$WORK/$name.tap" || true)
 	if [ "$failed" -ge 2 ]; then

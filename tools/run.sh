@@ -1,25 +1,12 @@
 #!/bin/bash
 # Sets everything up and boots it.
 #
-#	run.sh demo | check | shell
+#	run.sh demo | check | bench | shell
+#	run.sh report FILE		make a report of what bench.sh has written; boots nothing
 #	run.sh boot ARGUMENTS...	one boot, see "uret-harness boot --help"
 
 here=$(dirname "$0")
-"$here/deps.sh"
-"$here/source.sh"
-"$here/series.sh" checkout
-"$here/build.sh"
-
 . "$here/lib.sh"
-toolchain
-paths
-
-HARNESS=$CACHE/cargo-target/release/uret-harness
-
-harness()
-{
-	"${CARGO[@]}" "$1" --release --locked --manifest-path "$TOP/tools/harness/Cargo.toml"
-}
 
 # The tests of KVM's own that run here: all but those of a list.
 kvm_list()
@@ -28,15 +15,39 @@ kvm_list()
 		LC_ALL=C sort | grep -vxFf <(sed 's/#.*//;s/[[:space:]]*$//' "$1" | grep .) >"$BUILD/$2"
 }
 
+# The plugin, for the API that this QEMU has. Sets PLUGIN.
+plugin()
+{
+	local version api
+	version=$(qemu-system-x86_64 --version | sed -n 's/.*version \([0-9]*\).*/\1/p')
+	if [ "$version" -lt 6 ]; then
+		die "QEMU $version is too old to count with" "Install 7.2 or later: Debian 12 has that in qemu-system-x86."
+	elif [ "$version" -lt 9 ]; then
+		api=api-v1
+	else
+		api=api-v3
+	fi
+	PLUGIN=$CACHE/cargo-target/$api/release/liburet_plugin.so
+	stage "plugin for QEMU $version" "Is crates.io reachable?" \
+		"${CARGO[@]}" build --release --locked --manifest-path "$TOP/tools/Cargo.toml" -p uret-plugin \
+		--no-default-features --features "$api" --target-dir "$CACHE/cargo-target/$api"
+}
+
 case ${1:-} in
-demo | check | shell | boot) command=$1 ;;
-*) die "usage: run.sh demo | check | shell | boot ARGUMENTS..." ;;
+demo | check | bench | shell | boot) command=$1 ;;
+report)
+	"$here/deps.sh"
+	toolchain
+	exec "${CARGO[@]}" run -q --release --locked --manifest-path "$TOP/tools/Cargo.toml" -p uret-harness \
+		report "$2" --out "$BUILD/bench-hardware"
+	;;
+*) die "usage: run.sh demo | check | bench | shell | boot ARGUMENTS..." ;;
 esac
 shift
 
-stage "harness" "Is crates.io reachable?" harness build
+setup
 stage "initramfs" "See the log." "$here/initrd.sh" "$BUILD/initrd"
-run=("$HARNESS" --kernel "$KBUILD/arch/x86/boot/bzImage" --initrd "$BUILD/initrd" --work "$BUILD/run-$VARIANT")
+run=("$HARNESS" run --kernel "$KBUILD/arch/x86/boot/bzImage" --initrd "$BUILD/initrd" --work "$BUILD/run-$VARIANT")
 
 case $command in
 demo)
@@ -44,7 +55,7 @@ demo)
 	exec "${run[@]}" demo
 	;;
 check)
-	stage "harness tests" "See the log." harness test
+	stage "harness tests" "See the log." cargo_do test uret-harness uret-count
 	options=()
 	if [ "$VARIANT" = debug ]; then
 		options=(--svm-only --slow 6)
@@ -58,6 +69,11 @@ check)
 		done
 	fi
 	exec "${run[@]}" check "${options[@]}"
+	;;
+bench)
+	plugin
+	echo "Measuring in both emulators: a few minutes."
+	exec "${run[@]}" bench --plugin "$PLUGIN" --out "$BUILD/bench" "$@"
 	;;
 *)
 	exec "${run[@]}" "$command" "$@"

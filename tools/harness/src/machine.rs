@@ -46,6 +46,8 @@ pub struct Machine {
     run: String,
     limit: Duration,
     dir: PathBuf,
+    /// The plugin that counts, and its output.
+    counting: Option<(PathBuf, PathBuf)>,
 }
 
 /// What became of it.
@@ -69,6 +71,15 @@ impl Machine {
             run: run.to_string(),
             limit: Duration::from_secs(limit),
             dir: work.join(name),
+            counting: None,
+        }
+    }
+
+    /// Lets QEMU count with a plugin, which writes to `out`, on one CPU. Two runs give the same.
+    pub fn counting(self, plugin: &Path, out: &Path) -> Self {
+        Self {
+            counting: Some((plugin.to_path_buf(), out.to_path_buf())),
+            ..self
         }
     }
 
@@ -127,7 +138,19 @@ impl Machine {
     fn qemu(&self, images: &Images) -> Result<Child> {
         let serial = format!("file:{}", self.serial().display());
         let cmdline = format!("{CMDLINE} uret.run={}", self.run);
-        qemu_command(images, &cmdline)
+        let mut command = match &self.counting {
+            None => qemu_command(images, &cmdline, 2),
+            Some((plugin, out)) => {
+                let plugin = format!("{},out={}", plugin.display(), out.display());
+                // Time is the number of instructions, and nothing is random.
+                let mut command = qemu_command(images, &cmdline, 1);
+                command
+                    .args("-icount shift=0,sleep=off -rtc base=2026-01-01,clock=vm -seed 1".split(' '))
+                    .args(["-plugin", &plugin]);
+                command
+            }
+        };
+        command
             .args(["-display", "none", "-monitor", "none", "-serial", &serial])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -200,12 +223,13 @@ impl Machine {
     }
 }
 
-fn qemu_command(images: &Images, cmdline: &str) -> Command {
+fn qemu_command(images: &Images, cmdline: &str, cpus: u32) -> Command {
     let mut command = Command::new("qemu-system-x86_64");
     // One thread for both CPUs: with one for each, a CPU that is being sent past code that is patched
     // (a static key) now and then executes the INT3 that stood there before, and the kernel dies.
     command
-        .args("-accel tcg,thread=single -cpu max -smp 2 -m 4G -no-reboot -net none".split(' '))
+        .args("-accel tcg,thread=single -cpu max -m 4G -no-reboot -net none".split(' '))
+        .args(["-smp", &cpus.to_string()])
         .arg("-kernel")
         .arg(&images.kernel)
         .arg("-initrd")
@@ -239,7 +263,7 @@ fn bochsrc(cd: &Path, serial: &Path) -> String {
 
 /// Boots to a prompt on this terminal.
 pub fn interactive(images: &Images) -> Result<bool> {
-    let status = qemu_command(images, &format!("{CMDLINE} uret.run=shell"))
+    let status = qemu_command(images, &format!("{CMDLINE} uret.run=shell"), 2)
         .arg("-nographic")
         .status()
         .context("cannot start qemu-system-x86_64: run tools/deps.sh")?;

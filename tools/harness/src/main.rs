@@ -2,9 +2,14 @@
 
 //! Boots the kernel in QEMU (SVM) and Bochs (VMX), and judges the runs by what they print.
 
+mod bench;
 mod judge;
+mod limits;
 mod machine;
 mod plan;
+mod plot;
+mod report;
+mod samples;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,11 +17,19 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+use crate::bench::Bench;
 use crate::machine::{Images, Machine, Vehicle};
 
 #[derive(Parser)]
 #[command(version, about)]
 struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What is booted, and where.
+#[derive(clap::Args)]
+struct Boot {
     /// The kernel image.
     #[arg(long)]
     kernel: PathBuf,
@@ -27,11 +40,25 @@ struct Args {
     #[arg(long)]
     work: PathBuf,
     #[command(subcommand)]
-    command: Command,
+    command: Run,
 }
 
 #[derive(Subcommand)]
 enum Command {
+    /// Boot the emulated machines.
+    Run(Boot),
+    /// Make a report of what bench.sh has printed on a real machine.
+    Report {
+        /// What it has printed.
+        file: PathBuf,
+        /// Where the results go.
+        #[arg(long)]
+        out: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+enum Run {
     /// Show the demonstration's table for SVM and VMX.
     Demo,
     /// Run the tests, and print a TAP summary.
@@ -49,6 +76,18 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         slow: u64,
     },
+    /// Measure in both emulators, and write a report.
+    Bench {
+        /// The plugin for QEMU.
+        #[arg(long)]
+        plugin: PathBuf,
+        /// Where the results go.
+        #[arg(long)]
+        out: PathBuf,
+        /// Measure in QEMU only.
+        #[arg(long)]
+        svm_only: bool,
+    },
     /// Boot to a prompt in QEMU.
     Shell,
     /// Run something once, and print all that the machine says.
@@ -64,29 +103,42 @@ enum Command {
     },
 }
 
-fn run(args: Args) -> Result<bool> {
+fn run(boot: Boot) -> Result<bool> {
     let images = Images {
-        kernel: args.kernel,
-        initrd: args.initrd,
+        kernel: boot.kernel,
+        initrd: boot.initrd,
     };
-    match args.command {
-        Command::Demo => plan::demo(&images, &args.work),
-        Command::Check {
+    match boot.command {
+        Run::Demo => plan::demo(&images, &boot.work),
+        Run::Check {
             kvm_qemu,
             kvm_bochs,
             svm_only,
             slow,
         } => {
             let kvm = [(Vehicle::Qemu, kvm_qemu), (Vehicle::Bochs, kvm_bochs)];
-            plan::check(&images, kvm, svm_only, slow, &args.work)
+            plan::check(&images, kvm, svm_only, slow, &boot.work)
         }
-        Command::Shell => machine::interactive(&images),
-        Command::Boot {
+        Run::Bench {
+            plugin,
+            out,
+            svm_only,
+        } => {
+            let bench = Bench {
+                images,
+                plugin,
+                out,
+                svm_only,
+            };
+            bench::bench(&bench, &boot.work)
+        }
+        Run::Shell => machine::interactive(&images),
+        Run::Boot {
             vehicle,
             run,
             limit,
         } => {
-            let machine = Machine::new(vehicle, &run, limit, &args.work);
+            let machine = Machine::new(vehicle, &run, limit, &boot.work);
             let output = machine.run(&images)?;
             print!("{}", output.text);
             if let Some(problem) = &output.problem {
@@ -98,7 +150,11 @@ fn run(args: Args) -> Result<bool> {
 }
 
 fn main() -> ExitCode {
-    match run(Args::parse()) {
+    let result = match Args::parse().command {
+        Command::Run(boot) => run(boot),
+        Command::Report { file, out } => bench::hardware(&file, &out),
+    };
+    match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(err) => {

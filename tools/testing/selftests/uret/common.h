@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Reading what uret and its samples show in debugfs. */
+/* What several of the programs need, and reading what uret shows in debugfs. */
 #ifndef URET_COMMON_H
 #define URET_COMMON_H
 
@@ -25,5 +25,15 @@ bool kvm_uses_uret(void);
 
 /* Writes to a file. Return: 0 or -errno. */
 int write_file(const char *path, const char *text);
+
+/* Prints the program's name and a message, and exits with status 1. */
+void __attribute__((noreturn, format(printf, 1, 2))) die(const char *fmt, ...);
+
+/*
+ * set_priority() - make this thread a real-time one, or exit
+ *
+ * Threads of a higher priority go on until they sleep.
+ */
+void set_priority(int priority);
 
 #endif /* URET_COMMON_H */

@@ -19,8 +19,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <sched.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,18 +64,6 @@ struct counts {
 	unsigned long long restores[NR_MSRS];
 	unsigned long long elides[NR_MSRS];
 };
-
-static void __attribute__((noreturn, format(printf, 1, 2))) die(const char *fmt, ...)
-{
-	va_list args;
-
-	va_start(args, fmt);
-	fprintf(stderr, "demo: ");
-	vfprintf(stderr, fmt, args);
-	fprintf(stderr, "\n");
-	va_end(args);
-	exit(1);
-}
 
 static int cpu;
 static uint64_t host_values[NR_MSRS];
@@ -158,15 +144,6 @@ struct guest {
 	const char *wrong;
 };
 
-/* Tasks of a higher priority go on until they sleep. */
-static void set_priority(int priority)
-{
-	struct sched_param param = { .sched_priority = priority };
-
-	if (sched_setscheduler(0, SCHED_FIFO, &param))
-		die("cannot become a real-time task: %s", strerror(errno));
-}
-
 static void *run_guest(void *arg)
 {
 	struct guest *guest = arg;
@@ -201,7 +178,7 @@ static void run_scenario(const struct scenario *scenario, unsigned long operatio
 		if (vm_create(&guests[i].vm, scenario->values[i]))
 			die("%s", guests[i].vm.error);
 	}
-	if (nr == 2 && vm_connect(&guests[0].vm, &guests[1].vm))
+	if (nr == 2 && vm_connect_ring((struct vm *[]){ &guests[0].vm, &guests[1].vm }, 2))
 		die("%s", guests[0].vm.error);
 	for (int i = 0; i < nr; i++)
 		pthread_create(&guests[i].thread, NULL, run_guest, &guests[i]);
@@ -259,7 +236,7 @@ struct measured {
 
 static void print_line(const struct measured *it, int uret)
 {
-	unsigned long long sets = 0, restores = 0;
+	unsigned long long restores = 0;
 
 	printf("  %-6s", uret ? "uret" : "stock");
 	for (int i = 0; i < NR_MSRS; i++) {
@@ -271,7 +248,6 @@ static void print_line(const struct measured *it, int uret)
 		snprintf(cell, sizeof(cell), "%llu/%s",
 			 it->counts.sets[i] + it->counts.restores[i], elided);
 		printf(" %13s", cell);
-		sets += it->counts.sets[i];
 		restores += msrs[i].index == 0xc0000102 ? 0 : it->counts.restores[i];
 	}
 	printf(" %9llu\n", restores);

@@ -5,6 +5,7 @@
  *
  *	rdi	what to do: GUEST_*
  *	rsi	N
+ *	r10	not 0: leave the looking out, for measurements
  *	r12	what TSC_AUX should be
  *	r13	what KERNEL_GS_BASE should be
  *	r14	what SYSCALL should lead to: handler | flags left | CS << 32
@@ -12,6 +13,7 @@
  * It runs at address GUEST_CODE, to which it is copied, in ring 0.
  */
 #include "guest.h"
+#include "marker.h"
 
 #define APIC_BASE	0x01b
 #define X2APIC_EOI	0x80b
@@ -45,6 +47,7 @@ guest_start:
 	wrmsr_eax X2APIC_TDCR, 0xb
 	wrmsr_eax X2APIC_LVTT, GUEST_VECTOR
 1:
+	MARKER('O')
 	testq	%rsi, %rsi
 	jz	9f
 	cmpl	$GUEST_PIO, %edi
@@ -68,6 +71,8 @@ guest_start:
 3:	xorl	%eax, %eax
 	cpuid
 4:
+	testq	%r10, %r10
+	jnz	5f
 	movb	$GUEST_BAD_TSC_AUX, %bl
 	rdtscp
 	cmpl	%r12d, %ecx
@@ -90,7 +95,7 @@ guest_start:
 	popfq
 	cmpq	%r14, %r15
 	jne	8f
-
+5:
 	decq	%rsi
 	jmp	1b
 8:

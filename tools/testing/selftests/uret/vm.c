@@ -24,6 +24,7 @@
 #define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
 
 #define NR_CPUID	256
+#define IOAPIC_PIN	5
 
 #define MSR_STAR		0xc0000081
 #define MSR_LSTAR		0xc0000082
@@ -130,9 +131,9 @@ static int set_msrs(struct vm *vm, int values)
 	uint64_t mask = values == 1 ? EFLAGS_ID : EFLAGS_AC;
 	const char *handler = values == 1 ? guest_syscall_1 : guest_syscall_2;
 
-	vm->tsc_aux = values == 1 ? 0x1111 : 0x2222;
-	vm->kernel_gs_base = values == 1 ? 0x11110000 : 0x22220000;
-	vm->syscall = values | (~mask & (EFLAGS_AC | EFLAGS_ID)) | cs << 32;
+	vm->tsc_aux = 0x1111 * values;
+	vm->kernel_gs_base = 0x11110000ULL * values;
+	vm->syscall = (values == 1 ? 1 : 2) | (~mask & (EFLAGS_AC | EFLAGS_ID)) | cs << 32;
 
 	msrs.entries[0] = (struct kvm_msr_entry) {
 		.index = MSR_STAR, .data = cs << 32 | 0x10ULL << 48 };
@@ -203,45 +204,76 @@ int vm_create(struct vm *vm, int values)
 	return ret;
 }
 
-/* A write to a port of one VM becomes an interrupt of the other. */
-static int connect_one_way(struct vm *vm, struct vm *other)
+int vm_turn_fd(struct vm *vm)
 {
-	struct {
-		struct kvm_irq_routing head;
-		struct kvm_irq_routing_entry entry;
-	} routing = {
-		.head.nr = 1,
-		.entry.type = KVM_IRQ_ROUTING_MSI,
-		.entry.u.msi.address_lo = 0xfee00000,
-		.entry.u.msi.data = GUEST_TURN_VECTOR,
-	};
 	struct kvm_ioeventfd port = {
 		.addr = GUEST_PORT_TURN,
 		.len = 1,
 		.flags = KVM_IOEVENTFD_FLAG_PIO,
 	};
-	struct kvm_irqfd irq = {};
 
-	vm->turn_fd = eventfd(0, EFD_CLOEXEC);
-	if (vm->turn_fd < 0)
+	if (vm->turn_fd >= 0)
+		return vm->turn_fd;
+	port.fd = eventfd(0, EFD_CLOEXEC);
+	if (port.fd < 0)
 		return fail(vm, "eventfd");
-	port.fd = vm->turn_fd;
-	irq.fd = vm->turn_fd;
-	if (ioctl(vm->vm_fd, KVM_IOEVENTFD, &port))
+	if (ioctl(vm->vm_fd, KVM_IOEVENTFD, &port)) {
+		close(port.fd);
 		return fail(vm, "KVM_IOEVENTFD");
-	if (ioctl(other->vm_fd, KVM_SET_GSI_ROUTING, &routing))
+	}
+	vm->turn_fd = port.fd;
+	return vm->turn_fd;
+}
+
+/* Edge-triggered, to this CPU, and not masked. */
+static int set_ioapic(struct vm *vm)
+{
+	struct kvm_irqchip chip = { .chip_id = KVM_IRQCHIP_IOAPIC };
+
+	if (ioctl(vm->vm_fd, KVM_GET_IRQCHIP, &chip))
+		return fail(vm, "KVM_GET_IRQCHIP");
+	chip.chip.ioapic.redirtbl[IOAPIC_PIN].bits = GUEST_TURN_VECTOR;
+	if (ioctl(vm->vm_fd, KVM_SET_IRQCHIP, &chip))
+		return fail(vm, "KVM_SET_IRQCHIP");
+	return 0;
+}
+
+int vm_wake_by(struct vm *vm, int fd, enum vm_irq irq)
+{
+	struct {
+		struct kvm_irq_routing head;
+		struct kvm_irq_routing_entry entry;
+	} routing = { .head.nr = 1 };
+	struct kvm_irqfd irqfd = { .fd = fd };
+
+	if (irq == VM_IRQ_MSI) {
+		routing.entry.type = KVM_IRQ_ROUTING_MSI;
+		routing.entry.u.msi.address_lo = 0xfee00000;
+		routing.entry.u.msi.data = GUEST_TURN_VECTOR;
+	} else {
+		routing.entry.type = KVM_IRQ_ROUTING_IRQCHIP;
+		routing.entry.u.irqchip.irqchip = KVM_IRQCHIP_IOAPIC;
+		routing.entry.u.irqchip.pin = IOAPIC_PIN;
+		if (set_ioapic(vm))
+			return -1;
+	}
+	if (ioctl(vm->vm_fd, KVM_SET_GSI_ROUTING, &routing))
 		return fail(vm, "KVM_SET_GSI_ROUTING");
-	if (ioctl(other->vm_fd, KVM_IRQFD, &irq))
+	if (ioctl(vm->vm_fd, KVM_IRQFD, &irqfd))
 		return fail(vm, "KVM_IRQFD");
 	return 0;
 }
 
-int vm_connect(struct vm *vm, struct vm *other)
+int vm_connect_ring(struct vm *const *vms, int nr)
 {
-	if (connect_one_way(vm, other))
-		return -1;
-	if (connect_one_way(other, vm)) {
-		memcpy(vm->error, other->error, sizeof(vm->error));
+	for (int i = 0; i < nr; i++) {
+		struct vm *next = vms[(i + 1) % nr];
+		int fd = vm_turn_fd(vms[i]);
+
+		if (fd >= 0 && !vm_wake_by(next, fd, VM_IRQ_MSI))
+			continue;
+		next = fd < 0 ? vms[i] : next;
+		memmove(vms[0]->error, next->error, sizeof(next->error));
 		return -1;
 	}
 	return 0;
@@ -265,7 +297,7 @@ int vm_run(struct vm *vm, int what, uint64_t times)
 {
 	struct kvm_regs regs = {
 		.rip = GUEST_CODE, .rsp = STACK, .rflags = 2,
-		.rdi = what, .rsi = times,
+		.rdi = what, .rsi = times, .r10 = vm->lean,
 		.r12 = vm->tsc_aux, .r13 = vm->kernel_gs_base, .r14 = vm->syscall,
 	};
 

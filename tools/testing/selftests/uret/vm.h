@@ -16,6 +16,8 @@ struct vm {
 	uint64_t tsc_aux;
 	uint64_t kernel_gs_base;
 	uint64_t syscall;
+	/* Whether the guest does without looking at its registers. */
+	bool lean;
 	/* What went wrong last. */
 	char error[128];
 };
@@ -23,7 +25,7 @@ struct vm {
 /*
  * vm_create() - make a VM
  * @vm: to be filled in
- * @values: which of two sets of register values the guest has, 1 or 2
+ * @values: which set of register values the guest has, from 1
  *
  * Return: 0, or -1 with vm->error saying why.
  */
@@ -40,17 +42,43 @@ int vm_create(struct vm *vm, int values);
  */
 int vm_run(struct vm *vm, int what, uint64_t times);
 
+/* How an interrupt that an eventfd signals gets to the guest. */
+enum vm_irq {
+	VM_IRQ_MSI,	/* at once, in the context of whoever signals */
+	VM_IRQ_WORKER,	/* by way of the IOAPIC, from a kernel thread */
+};
+
 /*
- * vm_connect() - let two guests take turns
- * @vm: made by vm_create(), to do GUEST_TURN
- * @other: likewise, to do GUEST_TURN_2
+ * vm_turn_fd() - get an eventfd for the guest's writes to GUEST_PORT_TURN
+ * @vm: made by vm_create()
  *
- * They do so without leaving the kernel.  Their APICs must be on, as they are
- * after GUEST_HLT.
+ * They do not leave the kernel then.
+ *
+ * Return: the eventfd, which vm_destroy() closes, or -1 with vm->error saying why.
+ */
+int vm_turn_fd(struct vm *vm);
+
+/*
+ * vm_wake_by() - let an eventfd raise the interrupt that GUEST_TURN waits for
+ * @vm: made by vm_create(), and its APIC on, as it is after GUEST_HLT
+ * @fd: the eventfd; nobody may close it before the VM
+ * @irq: how
  *
  * Return: 0, or -1 with vm->error saying why.
  */
-int vm_connect(struct vm *vm, struct vm *other);
+int vm_wake_by(struct vm *vm, int fd, enum vm_irq irq);
+
+/*
+ * vm_connect_ring() - let guests take turns
+ * @vms: made by vm_create(), the first to do GUEST_TURN, the others GUEST_TURN_2
+ * @nr: how many there are
+ *
+ * Each wakes the next one, without leaving the kernel. Their APICs must be on,
+ * as they are after GUEST_HLT.
+ *
+ * Return: 0, or -1 with the error of the first saying why.
+ */
+int vm_connect_ring(struct vm *const *vms, int nr);
 
 void vm_destroy(struct vm *vm);
 

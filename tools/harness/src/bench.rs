@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Measures on both emulated machines, and says whether what must hold does hold.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use anyhow::{bail, ensure, Context, Result};
+use uret_count::record::{self, Record};
+
+use crate::judge::block;
+use crate::machine::{Images, Machine, Output, Vehicle};
+use crate::report;
+use crate::samples::{counted, find, timed, Measured};
+
+/// What to measure with, and where to.
+pub struct Bench {
+    pub images: Images,
+    /// The plugin for QEMU.
+    pub plugin: PathBuf,
+    /// Where the results go.
+    pub out: PathBuf,
+    pub svm_only: bool,
+}
+
+/// What a run printed, if it ended well.
+fn lines(output: &Output) -> Result<Vec<&str>> {
+    if let Some(problem) = &output.problem {
+        bail!("{problem}");
+    }
+    let block = block(&output.text, "bench").context("the bench did not start")?;
+    let end = block.lines.len().saturating_sub(5);
+    ensure!(
+        block.status == Some(0),
+        "the bench failed:\n{}",
+        block.lines[end..].join("\n")
+    );
+    Ok(block.lines)
+}
+
+/// Counts in QEMU. Returns the results, and the records, which tell two runs apart.
+fn count(bench: &Bench, name: &str, work: &Path) -> Result<(Vec<Measured>, Vec<Record>)> {
+    let work = work.join(name);
+    fs::create_dir_all(&work)?;
+    let records = work.join("records.jsonl");
+    let machine = Machine::new(Vehicle::Qemu, "bench-count", 600, &work).counting(&bench.plugin, &records);
+    eprintln!("# svm: counting in QEMU, {name} ...");
+    let output = machine.run(&bench.images)?;
+    let lines = lines(&output)?;
+    eprintln!("# svm: {name}: {} s", output.seconds);
+    let records = record::parse(&fs::read_to_string(&records)?).context("the plugin's records")?;
+    Ok((counted(&lines, &records, "svm")?, records))
+}
+
+fn time_bochs(bench: &Bench, work: &Path) -> Result<Vec<Measured>> {
+    let machine = Machine::new(Vehicle::Bochs, "bench-time", 900, work);
+    eprintln!("# vmx: timing in Bochs ...");
+    let output = machine.run(&bench.images)?;
+    let lines = lines(&output)?;
+    eprintln!("# vmx: {} s", output.seconds);
+    timed(&lines, "vmx", "bochs")
+}
+
+/// Whether something that must hold does, and what it is.
+pub struct Verdict {
+    pub good: bool,
+    pub what: String,
+}
+
+fn verdict(good: bool, what: impl Into<String>) -> Verdict {
+    Verdict {
+        good,
+        what: what.into(),
+    }
+}
+
+/// What `calibrate` in rust/uret/uret_bench.c executes.
+const CALIBRATION: &[(&str, f64)] = &[
+    ("instructions", 25.0),
+    ("wrmsr", 2.0),
+    ("swapgs", 2.0),
+    ("locked", 2.0),
+    ("rdmsr", 1.0),
+    ("rdfsbase", 1.0),
+    ("rdgsbase", 1.0),
+    ("wrfsbase", 1.0),
+    ("wrgsbase", 1.0),
+    ("lgdt", 1.0),
+    ("lidt", 1.0),
+    ("lldt", 1.0),
+    ("vmload", 1.0),
+    ("vmsave", 1.0),
+    ("stgi", 1.0),
+    ("clgi", 1.0),
+];
+
+/// Stock's PIO exit on SVM, as an independent count has it.
+const PIO: &[(&str, f64)] = &[("vmrun", 1.0), ("vmload", 2.0), ("vmsave", 2.0), ("swapgs", 2.0)];
+
+fn has(results: &[Measured], mode: &str, scenario: &str, counts: &[(&str, f64)]) -> bool {
+    find(results, "svm", mode, scenario).is_some_and(|it| {
+        counts.iter().all(|(class, count)| it.per_op.get(*class) == Some(count))
+    })
+}
+
+/// With no VM, the module must cost nothing: the same counts in all states.
+fn free_without_vm(results: &[Measured], scenario: &str) -> Verdict {
+    let states = [("stock", "absent"), ("uret", "loaded"), ("uret", "after-vms")];
+    let found = states.map(|(mode, state)| find(results, "svm", mode, &format!("{scenario}/{state}")));
+    let good = match found {
+        [Some(absent), Some(loaded), Some(after)] => {
+            absent.per_op == loaded.per_op && absent.per_op == after.per_op
+        }
+        _ => false,
+    };
+    verdict(good, format!("{scenario} with no VM: the same counts with uret absent, loaded, and after VMs ran"))
+}
+
+/// The paths of the registry that must take no more instructions than stock's.
+const PATHS: &[&str] = &["set-equal:7", "set-new:7", "restore:1/7", "restore:4/7", "restore:7/7"];
+
+/// What of a path is the registry's, rather than a return to user mode that has nothing to restore.
+pub fn own_instructions(results: &[Measured], platform: &str, mode: &str, path: &str) -> Option<f64> {
+    let count = |path: &str| find(results, platform, mode, path)?.per_op.get("instructions").copied();
+    let rest = match path.starts_with("restore:") {
+        true => count("restore:0/7")?,
+        false => 0.0,
+    };
+    Some(count(path)? - rest)
+}
+
+fn cheaper(results: &[Measured], path: &str) -> Verdict {
+    let [stock, uret] = ["stock", "uret"].map(|mode| own_instructions(results, "svm", mode, path));
+    match (stock, uret) {
+        (Some(stock), Some(uret)) => verdict(
+            uret <= stock,
+            format!(
+                "{path}: {uret} instructions, stock {stock}; the target of half is {}",
+                if uret <= stock / 2.0 { "met" } else { "not met" }
+            ),
+        ),
+        _ => verdict(false, format!("{path}: not measured")),
+    }
+}
+
+fn no_more_writes(results: &[Measured]) -> Verdict {
+    let more: Vec<String> = results
+        .iter()
+        .filter(|it| it.mode == "uret")
+        .filter_map(|uret| {
+            let stock = find(results, &uret.platform, "stock", &uret.scenario)?;
+            let count = |it: &Measured| it.per_op.get("wrmsr").copied().unwrap_or(0.0);
+            // Ticks of the timer write MSRs as well, now and then.
+            (count(uret) > count(stock) + 0.1).then(|| format!("{} {}", uret.platform, uret.scenario))
+        })
+        .collect();
+    let what = "uret executes no more WRMSR than stock in any scenario";
+    match more.is_empty() {
+        true => verdict(true, what),
+        false => verdict(false, format!("{what}, but in {}", more.join(", "))),
+    }
+}
+
+/// What must hold.
+fn verdicts(results: &[Measured], identical: bool) -> Vec<Verdict> {
+    let mut all = vec![
+        verdict(identical, "two runs in QEMU give identical counts"),
+        verdict(
+            has(results, "uret", "calibrate", CALIBRATION),
+            "the plugin counts known instructions as what they are",
+        ),
+        verdict(
+            has(results, "stock", "exit-to-user", PIO),
+            "stock, exit to user space: 1 VMRUN, 2 VMLOAD, 2 VMSAVE, 2 SWAPGS",
+        ),
+        free_without_vm(results, "syscall"),
+        free_without_vm(results, "context-switch"),
+        no_more_writes(results),
+    ];
+    all.extend(PATHS.iter().map(|path| cheaper(results, path)));
+    all
+}
+
+/// Measures, prints a table and what must hold, and writes the results and a report.
+pub fn bench(bench: &Bench, work: &Path) -> Result<bool> {
+    let (first, second, bochs) = thread::scope(|scope| {
+        let bochs = (!bench.svm_only).then(|| scope.spawn(|| time_bochs(bench, work)));
+        let first = count(bench, "run-1", work);
+        let second = count(bench, "run-2", work);
+        let bochs = bochs.map(|it| it.join().expect("it does not panic"));
+        (first, second, bochs)
+    });
+    let ((mut results, first), (_, second)) = (first?, second?);
+    if let Some(bochs) = bochs {
+        results.extend(bochs.context("Bochs")?);
+    }
+
+    let verdicts = verdicts(&results, first == second);
+    report::write(&results, &verdicts, &bench.out)?;
+    print!("{}", report::table(&results));
+    for it in &verdicts {
+        println!("{}: {}", if it.good { "ok" } else { "NOT OK" }, it.what);
+    }
+    println!("\nThe report is {}.", bench.out.join("report.md").display());
+    Ok(verdicts.iter().all(|it| it.good))
+}
+
+/// Makes a report of what bench.sh has printed on a real machine.
+pub fn hardware(file: &Path, out: &Path) -> Result<bool> {
+    let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let lines: Vec<&str> = text.lines().collect();
+    let platform = match lines.iter().find_map(|it| it.strip_prefix("MACHINE ")) {
+        Some(it) if it.starts_with("kvm-amd") => "svm",
+        Some(_) => "vmx",
+        None => bail!("{}: this is not the output of bench.sh", file.display()),
+    };
+    let results = timed(&lines, platform, "hardware")?;
+    report::write(&results, &[], out)?;
+    print!("{}", report::table(&results));
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::PerOp;
+
+    fn measured(mode: &str, scenario: &str, counts: &[(&str, f64)]) -> Measured {
+        Measured {
+            platform: "svm".into(),
+            vehicle: "qemu".into(),
+            mode: mode.into(),
+            scenario: scenario.into(),
+            ops: 1,
+            per_op: counts.iter().map(|(name, it)| (name.to_string(), *it)).collect(),
+            guest: PerOp::new(),
+            mean: PerOp::new(),
+            spread: None,
+        }
+    }
+
+    #[test]
+    fn a_class_that_is_miscounted_fails_the_calibration() {
+        let good = [measured("uret", "calibrate", CALIBRATION)];
+        assert!(has(&good, "uret", "calibrate", CALIBRATION));
+        for i in 0..CALIBRATION.len() {
+            let mut counts = CALIBRATION.to_vec();
+            counts[i].1 += 1.0;
+            let wrong = [measured("uret", "calibrate", &counts)];
+            assert!(!has(&wrong, "uret", "calibrate", CALIBRATION), "{}", counts[i].0);
+            counts.remove(i);
+            let missing = [measured("uret", "calibrate", &counts)];
+            assert!(!has(&missing, "uret", "calibrate", CALIBRATION));
+        }
+    }
+
+    #[test]
+    fn a_module_that_costs_something_is_noticed() {
+        let states = |counts: [f64; 3]| {
+            [("stock", "absent"), ("uret", "loaded"), ("uret", "after-vms")]
+                .iter()
+                .zip(counts)
+                .map(|((mode, state), it)| measured(mode, &format!("syscall/{state}"), &[("instructions", it)]))
+                .collect::<Vec<_>>()
+        };
+        assert!(free_without_vm(&states([9.0, 9.0, 9.0]), "syscall").good);
+        assert!(!free_without_vm(&states([9.0, 10.0, 9.0]), "syscall").good);
+        assert!(!free_without_vm(&states([9.0, 9.0, 10.0]), "syscall").good);
+        assert!(!free_without_vm(&states([9.0, 9.0, 9.0])[..2], "syscall").good);
+    }
+
+    #[test]
+    fn more_writes_than_stock_are_noticed() {
+        let both = |stock: f64, uret: f64| {
+            [("stock", stock), ("uret", uret)].map(|(mode, it)| measured(mode, "a", &[("wrmsr", it)]))
+        };
+        assert!(no_more_writes(&both(2.0, 2.0)).good);
+        assert!(!no_more_writes(&both(2.0, 3.0)).good);
+        assert!(!no_more_writes(&[measured("stock", "a", &[]), both(0.0, 1.0)[1].clone()]).good);
+    }
+
+    #[test]
+    fn what_a_return_costs_anyway_is_not_the_registrys() {
+        let results = [
+            measured("stock", "restore:0/7", &[("instructions", 40.0)]),
+            measured("stock", "restore:7/7", &[("instructions", 140.0)]),
+            measured("uret", "restore:0/7", &[("instructions", 40.0)]),
+            measured("uret", "restore:7/7", &[("instructions", 90.0)]),
+        ];
+        assert_eq!(own_instructions(&results, "svm", "stock", "restore:7/7"), Some(100.0));
+        assert!(cheaper(&results, "restore:7/7").good);
+        assert!(cheaper(&results, "restore:7/7").what.ends_with("is met"));
+        assert!(!cheaper(&results, "restore:1/7").good);
+    }
+}

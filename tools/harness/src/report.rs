@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Shows results: as JSON, as a table, and as a report with plots.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::bench::{own_instructions, Verdict};
+use crate::limits::limit;
+use crate::plot;
+use crate::samples::{find, Measured};
+
+/// What is shown, in this order, if there is any of it.
+const CLASSES: &[&str] = &[
+    "ticks",
+    "instructions",
+    "wrmsr",
+    "rdmsr",
+    "swapgs",
+    "vmrun",
+    "vmload",
+    "vmsave",
+    "lgdt",
+    "rdgsbase",
+    "wrgsbase",
+    "rdfsbase",
+    "wrfsbase",
+    "lidt",
+    "ltr",
+    "lldt",
+    "clgi",
+    "stgi",
+    "locked",
+];
+
+/// What the registry cost before it was made cheap, in instructions.
+const BEFORE: &str = include_str!("../before.json");
+
+/// Removes what is only there to be plotted, or to check the plugin.
+fn is_switch(scenario: &str) -> bool {
+    !scenario.contains(':') && scenario != "calibrate"
+}
+
+fn platforms(results: &[Measured]) -> Vec<(&str, &str)> {
+    let mut all: Vec<(&str, &str)> = results
+        .iter()
+        .map(|it| (it.platform.as_str(), it.vehicle.as_str()))
+        .collect();
+    all.dedup();
+    all.sort();
+    all.dedup();
+    all
+}
+
+fn scenarios<'a>(results: &'a [Measured], platform: &str) -> Vec<&'a str> {
+    let mut seen = BTreeSet::new();
+    results
+        .iter()
+        .filter(|it| it.platform == platform && seen.insert(&it.scenario))
+        .map(|it| it.scenario.as_str())
+        .collect()
+}
+
+fn number(value: Option<f64>) -> String {
+    match value {
+        None => "-".to_string(),
+        Some(it) if (it - it.round()).abs() < 0.005 => format!("{}", it.round()),
+        Some(it) => format!("{it:.2}"),
+    }
+}
+
+/// A cell: stock, uret, and the limit.
+fn cell(results: &[Measured], platform: &str, scenario: &str, class: &str) -> String {
+    let count = |mode| {
+        let Some(found) = find(results, platform, mode, scenario) else {
+            return number(None);
+        };
+        let count = number(Some(found.per_op.get(class).copied().unwrap_or(0.0)));
+        match found.spread {
+            Some(spread) if class == "ticks" => format!("{count}±{spread:.0}"),
+            _ => count,
+        }
+    };
+    let mut cell = format!("{} {}", count("stock"), count("uret"));
+    if let Some(limit) = limit(platform, scenario, class) {
+        let _ = write!(cell, " [{}]", number(Some(limit.count)));
+    }
+    cell
+}
+
+/// The classes that any of the scenarios has.
+fn classes(results: &[Measured], platform: &str) -> Vec<&'static str> {
+    let of = |class: &&&str| {
+        results
+            .iter()
+            .filter(|it| it.platform == platform && is_switch(&it.scenario))
+            .any(|it| it.per_op.get(**class).is_some_and(|it| *it >= 0.01))
+    };
+    CLASSES.iter().filter(of).copied().collect()
+}
+
+fn title(platform: &str, vehicle: &str) -> String {
+    let vehicle = match vehicle {
+        "qemu" => "QEMU, exact counts",
+        "bochs" => "Bochs: TSC, and tracepoints of MSRs",
+        _ => "a real machine, ticks of the TSC",
+    };
+    format!("{} ({vehicle})", platform.to_uppercase())
+}
+
+/// A table for a terminal.
+pub fn table(results: &[Measured]) -> String {
+    let mut out = String::new();
+
+    for (platform, vehicle) in platforms(results) {
+        let classes = classes(results, platform);
+        let _ = writeln!(out, "\n{}, for each operation: stock uret [limit]\n", title(platform, vehicle));
+        let mut rows = vec![vec![String::new()]];
+        rows[0].extend(classes.iter().map(|it| it.to_string()));
+        for scenario in scenarios(results, platform).into_iter().filter(|it| is_switch(it)) {
+            let mut row = vec![scenario.to_string()];
+            row.extend(classes.iter().map(|it| cell(results, platform, scenario, it)));
+            rows.push(row);
+        }
+        let width = |i: usize| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
+        for row in &rows {
+            let line: Vec<String> = row
+                .iter()
+                .zip(&widths)
+                .enumerate()
+                .map(|(i, (cell, width))| match i {
+                    0 => format!("{cell:<width$}"),
+                    _ => format!("{cell:>width$}"),
+                })
+                .collect();
+            let _ = writeln!(out, "{}", line.join("  ").trim_end());
+        }
+    }
+    out
+}
+
+fn markdown_table(out: &mut String, header: &[String], rows: &[Vec<String>]) {
+    let _ = writeln!(out, "| {} |", header.join(" | "));
+    let _ = writeln!(out, "|{}", "---|".repeat(header.len()));
+    for row in rows {
+        let _ = writeln!(out, "| {} |", row.join(" | "));
+    }
+    let _ = writeln!(out);
+}
+
+fn switches(out: &mut String, results: &[Measured], platform: &str) {
+    let classes = classes(results, platform);
+    let mut header = vec!["per operation: stock uret \\[limit\\]".to_string()];
+    header.extend(classes.iter().map(|it| it.to_string()));
+    let names: Vec<&str> = scenarios(results, platform).into_iter().filter(|it| is_switch(it)).collect();
+    let rows: Vec<Vec<String>> = names
+        .iter()
+        .map(|scenario| {
+            let mut row = vec![scenario.to_string()];
+            row.extend(classes.iter().map(|it| cell(results, platform, scenario, it)));
+            row
+        })
+        .collect();
+    markdown_table(out, &header, &rows);
+
+    let mut reasons: Vec<(&str, f64, &str, Vec<&str>)> = Vec::new();
+    for scenario in names {
+        for class in &classes {
+            let Some(limit) = limit(platform, scenario, class) else {
+                continue;
+            };
+            let same = |it: &&mut (&str, f64, &str, Vec<&str>)| (it.0, it.1, it.2) == (*class, limit.count, limit.why);
+            match reasons.iter_mut().find(same) {
+                Some(it) => it.3.push(scenario),
+                None => reasons.push((class, limit.count, limit.why, vec![scenario])),
+            }
+        }
+    }
+    let _ = writeln!(out, "Why it cannot be less:\n");
+    for (class, count, why, scenarios) in reasons {
+        let _ = writeln!(out, "- {count} {class} ({}): {why}", scenarios.join(", "));
+    }
+    let _ = writeln!(out);
+}
+
+/// The registry's paths, with what they cost before.
+fn paths(out: &mut String, results: &[Measured], platform: &str) -> Result<()> {
+    let before: Vec<Measured> = serde_json::from_str(BEFORE).context("before.json")?;
+    let header = ["path", "stock", "uret before", "uret", "of stock"].map(String::from);
+    let rows: Vec<Vec<String>> = scenarios(results, platform)
+        .into_iter()
+        .filter(|it| it.contains(':') && !it.starts_with("turns:"))
+        .map(|path| {
+            let stock = own_instructions(results, platform, "stock", path);
+            let uret = own_instructions(results, platform, "uret", path);
+            let before = own_instructions(&before, platform, "uret", path);
+            let ratio = match (stock, uret) {
+                (Some(stock), Some(uret)) if stock > 0.0 => format!("{:.0} %", 100.0 * uret / stock),
+                _ => "-".to_string(),
+            };
+            vec![path.to_string(), number(stock), number(before), number(uret), ratio]
+        })
+        .collect();
+    if !rows.is_empty() {
+        let _ = writeln!(out, "### The registry, in instructions\n");
+        let _ = writeln!(
+            out,
+            "`set-equal:N` sets N slots to what they hold, `set-new:N` to other values, `restore:K/N` restores K\n\
+             dirty slots of N, beyond a return to user mode that restores nothing. Stock has 16 slots at most.\n"
+        );
+        markdown_table(out, &header, &rows);
+    }
+    Ok(())
+}
+
+/// Writes `results.json`, `report.md` and the plots into a folder.
+pub fn write(results: &[Measured], verdicts: &[Verdict], dir: &Path) -> Result<()> {
+    fs::create_dir_all(dir)?;
+    fs::write(dir.join("results.json"), serde_json::to_string_pretty(results)? + "\n")?;
+
+    let mut out = String::from(
+        "# What switches cost, stock KVM and uret\n\nCounts are medians of all operations; instructions and all \
+         others are those of the host.\n\n",
+    );
+    for (platform, vehicle) in platforms(results) {
+        let _ = writeln!(out, "## {}\n", title(platform, vehicle));
+        for plot in plot::draw(results, platform, dir)? {
+            let _ = writeln!(out, "![{}]({})\n", plot.title, plot.file);
+        }
+        switches(&mut out, results, platform);
+        paths(&mut out, results, platform)?;
+    }
+    if !verdicts.is_empty() {
+        let _ = writeln!(out, "## What must hold\n");
+        for it in verdicts {
+            let _ = writeln!(out, "- {}: {}", if it.good { "yes" } else { "**no**" }, it.what);
+        }
+    }
+    fs::write(dir.join("report.md"), out)?;
+    Ok(())
+}

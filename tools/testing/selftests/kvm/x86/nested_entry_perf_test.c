@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Measures entries of L2 by L1, and its exits to L1.
+ *
+ *	nested_entry_perf_test [-c] [-n N] [-b BATCHES]
+ *
+ * The output is that of tools/testing/selftests/uret/bench.c, for a scenario
+ * "nested-entry". L2 does a hypercall again and again, which exits to L1.
+ */
+#include <sched.h>
+
+#include "test_util.h"
+#include "kvm_util.h"
+#include "processor.h"
+#include "vmx.h"
+#include "svm_util.h"
+#include "../uret/marker.h"
+
+#define NAME "nested-entry"
+
+static void l2_guest_code(void)
+{
+	for (;;)
+		asm volatile("vmcall");
+}
+
+static void l1_svm_code(struct svm_test_data *svm, u64 n)
+{
+	generic_svm_setup(svm, l2_guest_code);
+	for (;;) {
+		for (u64 i = 0; i <= n; i++) {
+			MARKER('O');
+			run_guest(svm->vmcb, svm->vmcb_gpa);
+			GUEST_ASSERT_EQ(svm->vmcb->control.exit_code, SVM_EXIT_VMMCALL);
+		}
+		GUEST_SYNC(0);
+	}
+}
+
+static void l1_vmx_code(struct vmx_pages *vmx, u64 n)
+{
+	GUEST_ASSERT(prepare_for_vmx_operation(vmx));
+	GUEST_ASSERT(load_vmcs(vmx));
+	prepare_vmcs(vmx, l2_guest_code);
+	GUEST_ASSERT(!vmlaunch());
+	for (;;) {
+		for (u64 i = 0; i <= n; i++) {
+			MARKER('O');
+			GUEST_ASSERT(!vmresume());
+		}
+		GUEST_ASSERT_EQ(vmreadz(VM_EXIT_REASON), EXIT_REASON_VMCALL);
+		GUEST_SYNC(0);
+	}
+}
+
+static void l1_guest_code(void *data, u64 n)
+{
+	if (this_cpu_has(X86_FEATURE_VMX))
+		l1_vmx_code(data, n);
+	else
+		l1_svm_code(data, n);
+}
+
+static struct kvm_vcpu *create(u64 n)
+{
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm = vm_create_with_one_vcpu(&vcpu, l1_guest_code);
+	gva_t nested;
+
+	if (kvm_cpu_has(X86_FEATURE_VMX))
+		vcpu_alloc_vmx(vm, &nested);
+	else
+		vcpu_alloc_svm(vm, &nested);
+	vcpu_args_set(vcpu, 2, nested, n);
+	return vcpu;
+}
+
+static u64 operate(struct kvm_vcpu *vcpu)
+{
+	u64 before = rdtsc();
+	struct ucall uc;
+
+	vcpu_run(vcpu);
+	switch (get_ucall(vcpu, &uc)) {
+	case UCALL_ABORT:
+		REPORT_GUEST_ASSERT(uc);
+	case UCALL_SYNC:
+		break;
+	default:
+		TEST_FAIL("unexpected ucall %lu", uc.cmd);
+	}
+	return rdtsc() - before;
+}
+
+int main(int argc, char *argv[])
+{
+	struct sched_param param = { .sched_priority = 1 };
+	int opt, batches = 3;
+	bool count = false;
+	u64 n = 100;
+
+	while ((opt = getopt(argc, argv, "ctn:b:")) != -1) {
+		switch (opt) {
+		case 'c':
+			count = true;
+			break;
+		case 't':
+			break;
+		case 'n':
+			n = atoi_positive("Number of operations", optarg);
+			break;
+		case 'b':
+			batches = atoi_positive("Number of batches", optarg);
+			break;
+		default:
+			TEST_FAIL("usage: %s [-c|-t] [-n N] [-b BATCHES]", argv[0]);
+		}
+	}
+	TEST_REQUIRE(kvm_cpu_has(X86_FEATURE_SVM) || kvm_cpu_has(X86_FEATURE_VMX));
+	sched_setscheduler(0, SCHED_FIFO, &param);
+
+	if (count) {
+		struct kvm_vcpu *vcpu = create(n);
+
+		operate(vcpu);
+		printf("COUNT " NAME " %lu\n", n);
+		fflush(stdout);
+		MARKER('B');
+		operate(vcpu);
+		MARKER('E');
+		kvm_vm_free(vcpu->vm);
+		return 0;
+	}
+	for (int twice = 1; twice <= 2; twice++) {
+		struct kvm_vcpu *vcpu = create(n * twice);
+
+		operate(vcpu);
+		for (int i = 0; i < batches; i++)
+			printf("TICKS " NAME " %lu %lu\n", n * twice, operate(vcpu));
+		kvm_vm_free(vcpu->vm);
+	}
+	return 0;
+}

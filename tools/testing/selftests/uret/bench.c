@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Measures what a switch costs.
+ *
+ *	bench -l			list the scenarios
+ *	bench -c [-n N] SCENARIO...	for an emulator that counts (see marker.h)
+ *	bench -t [-n N] [-b BATCHES] SCENARIO...
+ *					for a CPU with a TSC
+ *
+ * With -c, it prints "COUNT SCENARIO N" and does N operations between markers.
+ *
+ * With -t, it does N and then 2 N operations, as often as BATCHES says, for each
+ * of which it prints "TICKS SCENARIO OPERATIONS TICKS", so that what is not part
+ * of an operation can be told; then once more with tracing, for a line "MSRS
+ * SCENARIO OPERATIONS WRITES READS".
+ *
+ * The tasks are real-time ones on the last CPU.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bench.h"
+#include "common.h"
+#include "host.h"
+#include "marker.h"
+
+#define EVENTS	"/sys/kernel/tracing/events/msr/"
+#define HIST	"hist:keys=msr:size=2048"
+
+static void *run_worker(void *arg)
+{
+	struct worker *worker = arg;
+	struct bench *bench = worker->bench;
+
+	set_priority(1);
+	host_pin(bench->cpu);
+	host_init();
+	if (bench_ready(worker))
+		worker->wrong = worker->vm.error;
+	for (;;) {
+		pthread_barrier_wait(&bench->barrier);
+		pthread_barrier_wait(&bench->barrier);
+		if (!bench->operations)
+			return NULL;
+		if (!worker->wrong && !worker->work(worker, bench->operations))
+			worker->wrong = host_check();
+	}
+}
+
+static void start(struct bench *bench, const char *name)
+{
+	if (bench_setup(bench, name))
+		exit(1);
+	pthread_barrier_init(&bench->barrier, NULL, bench->nr_workers + 1);
+	for (int i = 0; i < bench->nr_workers; i++) {
+		bench->workers[i].bench = bench;
+		pthread_create(&bench->workers[i].thread, NULL, run_worker, &bench->workers[i]);
+	}
+	pthread_barrier_wait(&bench->barrier);
+}
+
+/* Does operations, and returns when all workers wait for more. */
+static void operate(struct bench *bench, const char *name, unsigned long operations)
+{
+	bench->operations = (operations + bench->nr_marking - 1) / bench->nr_marking;
+	pthread_barrier_wait(&bench->barrier);
+	pthread_barrier_wait(&bench->barrier);
+	for (int i = 0; i < bench->nr_workers; i++)
+		if (bench->workers[i].wrong)
+			die("%s: %s", name, bench->workers[i].wrong);
+}
+
+static void stop(struct bench *bench)
+{
+	bench->operations = 0;
+	pthread_barrier_wait(&bench->barrier);
+	for (int i = 0; i < bench->nr_workers; i++)
+		pthread_join(bench->workers[i].thread, NULL);
+	pthread_barrier_destroy(&bench->barrier);
+	bench_teardown(bench);
+}
+
+static unsigned long long ticks(void)
+{
+	unsigned int low, high;
+
+	asm volatile("lfence; rdtsc" : "=a" (low), "=d" (high) :: "memory");
+	return (unsigned long long)high << 32 | low;
+}
+
+static void count(struct bench *bench, const char *name, unsigned long operations)
+{
+	operate(bench, name, 4);
+	printf("COUNT %s %lu\n", name, operations);
+	fflush(stdout);
+	MARKER('B');
+	operate(bench, name, operations);
+	MARKER('E');
+}
+
+static void trace(const char *event, bool on)
+{
+	char path[96];
+	int ret;
+
+	snprintf(path, sizeof(path), EVENTS "%s/trigger", event);
+	ret = write_file(path, on ? HIST : "!" HIST);
+	if (ret && on)
+		die("%s: %s (CONFIG_HIST_TRIGGERS)", path, strerror(-ret));
+}
+
+static unsigned long long traced(const char *event)
+{
+	unsigned long long hits = 0;
+	char line[256];
+	FILE *file;
+
+	snprintf(line, sizeof(line), EVENTS "%s/hist", event);
+	file = fopen(line, "r");
+	while (file && fgets(line, sizeof(line), file))
+		sscanf(line, " Hits: %llu", &hits);
+	if (file)
+		fclose(file);
+	return hits;
+}
+
+static void time_it(struct bench *bench, const char *name, unsigned long operations, int batches)
+{
+	operate(bench, name, 4);
+	for (int i = 0; i < 2 * batches; i++) {
+		unsigned long n = operations << (i & 1);
+		unsigned long long before = ticks();
+
+		operate(bench, name, n);
+		printf("TICKS %s %lu %llu\n", name, n, ticks() - before);
+	}
+	for (int i = 0; i < 2 * batches; i++) {
+		unsigned long n = operations << (i & 1);
+
+		trace("write_msr", true);
+		trace("read_msr", true);
+		operate(bench, name, n);
+		printf("MSRS %s %lu %llu %llu\n", name, n, traced("write_msr"), traced("read_msr"));
+		trace("write_msr", false);
+		trace("read_msr", false);
+	}
+	fflush(stdout);
+}
+
+static void check_machine(void)
+{
+	static const char *const modules[] = { "kvm_amd", "kvm_intel" };
+
+	if (geteuid())
+		die("this needs root: it sets real-time priorities and reads debugfs");
+	for (int i = 0; i < 2; i++) {
+		unsigned int users;
+		char path[64];
+		FILE *file;
+
+		snprintf(path, sizeof(path), "/sys/module/%s/refcnt", modules[i]);
+		file = fopen(path, "r");
+		if (file && fscanf(file, "%u", &users) == 1 && users)
+			die("%s is in use: end all VMs first", modules[i]);
+		if (file)
+			fclose(file);
+	}
+}
+
+static void __attribute__((noreturn)) usage(void)
+{
+	fprintf(stderr, "usage: bench -l | bench -c|-t [-n N] [-b BATCHES] SCENARIO...\n");
+	exit(2);
+}
+
+int main(int argc, char **argv)
+{
+	static struct bench bench;
+	unsigned long operations = 1000;
+	int opt, mode = 0, batches = 11;
+
+	while ((opt = getopt(argc, argv, "lctn:b:")) != -1) {
+		switch (opt) {
+		case 'l':
+			bench_list();
+			return 0;
+		case 'c':
+		case 't':
+			mode = opt;
+			break;
+		case 'n':
+			operations = strtoul(optarg, NULL, 0);
+			break;
+		case 'b':
+			batches = atoi(optarg);
+			break;
+		default:
+			usage();
+		}
+	}
+	if (!mode || optind == argc || operations < 2 || batches < 1)
+		usage();
+	check_machine();
+	set_priority(2);
+	if (host_pin(host_last_cpu()))
+		die("cannot pin to CPU %d", host_last_cpu());
+	for (; optind < argc; optind++) {
+		memset(&bench, 0, sizeof(bench));
+		bench.cpu = host_last_cpu();
+		start(&bench, argv[optind]);
+		if (mode == 'c')
+			count(&bench, argv[optind], operations);
+		else
+			time_it(&bench, argv[optind], operations, batches);
+		stop(&bench);
+	}
+	return 0;
+}

@@ -1,0 +1,119 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Measures what switches cost, with KVM's own code and with uret in turn, and
+# prints what the harness makes a report of.
+#
+#	bench.sh count|time [OPERATIONS [BATCHES]]
+#
+# "count" is for an emulator that counts instructions, "time" for a CPU with a TSC.
+
+here=$(dirname "$(readlink -f "$0")")
+nested=${NESTED:-$here/../kvm/x86/nested_entry_perf_test}
+case $1 in
+count) how=-c ;;
+time) how=-t ;;
+*)
+	echo "usage: bench.sh count|time [OPERATIONS [BATCHES]]" >&2
+	exit 2
+	;;
+esac
+operations=${2:-1000}
+batches=${3:-11}
+
+vendor=kvm-intel
+grep -qw svm /proc/cpuinfo && vendor=kvm-amd
+
+fail()
+{
+	echo "bench.sh: $*" >&2
+	exit 1
+}
+
+unload()
+{
+	for module in uret_bench kvm_amd kvm_intel kvm uret; do
+		[ ! -d /sys/module/$module ] || rmmod $module || fail "$module is in use: end all VMs"
+	done
+}
+
+# bench TIMES SCENARIO...: with so many times the operations, since some take little time
+bench()
+{
+	times=$1
+	[ $how = -t ] || times=1
+	shift
+	"$here/bench" $how -n $((operations * times)) -b "$batches" "$@" || fail "it failed in $state"
+}
+
+# load_kvm URET [VENDOR]
+load_kvm()
+{
+	modprobe kvm "uret=$1" || fail "cannot load kvm: see the kernel's log"
+	[ -e /sys/module/kvm/parameters/uret ] || fail "this kvm has no parameter uret: boot the patched kernel"
+	[ -z "$2" ] || modprobe "$2" || fail "cannot load $2: see the kernel's log"
+	# Polling instead of going idle would hide what idle costs.
+	echo 0 >/sys/module/kvm/parameters/halt_poll_ns
+}
+
+# state MODE STATE: what is measured from here on
+state()
+{
+	mode=$1
+	state=$2
+	echo "STATE $mode $state"
+}
+
+registry()
+{
+	slots="1 2 4 7"
+	# Real CPUs have no more MSRs of the kind than the module's list.
+	[ $how = -c ] && slots="$slots 8 16 $1"
+	for n in $slots; do
+		bench 50 "set-equal:$n" "set-new:$n"
+	done
+	bench 5 restore:0/7 restore:1/7 restore:4/7 restore:7/7
+}
+
+guests()
+{
+	bench 1 exit-to-user exit-in-kernel guest-idle-guest guest-thread-guest guest-user-guest \
+	      two-guests-equal two-guests-different
+	bench 1 turns:1 turns:2 turns:4 turns:8 turns:16 turns:32 turns:64
+	[ ! -x "$nested" ] || "$nested" $how -n "$operations" -b "$batches" ||
+		fail "nested entries failed"
+}
+
+host()
+{
+	state "$@"
+	bench 10 syscall context-switch
+}
+
+[ "$(id -u)" = 0 ] || fail "this needs root: it loads modules and reads debugfs"
+[ -x "$here/bench" ] || fail "build it first: make -C tools/testing/selftests TARGETS=uret"
+unload
+echo "MACHINE $vendor $(sed -n '/model name/ { s/.*: //p; q }' /proc/cpuinfo)"
+
+host stock absent
+load_kvm 0
+modprobe uret_bench stock=1 || fail "cannot load uret_bench: see the kernel's log"
+state stock registry
+registry ""
+unload
+load_kvm 0 $vendor
+state stock vm
+guests
+unload
+
+modprobe uret || fail "cannot load uret: see the kernel's log"
+host uret loaded
+modprobe uret_bench || fail "cannot load uret_bench: see the kernel's log"
+state uret registry
+[ $how = -t ] || { [ $vendor != kvm-amd ] || bench 1 calibrate; }
+registry "32 64"
+rmmod uret_bench
+load_kvm 1 $vendor
+state uret vm
+guests
+host uret after-vms
+unload

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * A NOP that nothing else uses, which tells an emulator's plugin what is going
+ * on: nopl with a displacement of "urt" and a letter.
+ *
+ *	'B'	a scenario begins
+ *	'S'	a sample starts here
+ *	'O'	an operation is complete: a sample ends, and the next starts
+ *	'E'	the scenario ends
+ */
+#ifndef URET_MARKER_H
+#define URET_MARKER_H
+
+#ifdef __ASSEMBLER__
+#define MARKER(letter)	.byte 0x0f, 0x1f, 0x84, 0x00, 'u', 'r', 't', letter
+#else
+#define MARKER(letter)	\
+	asm volatile(".byte 0x0f, 0x1f, 0x84, 0x00, 'u', 'r', 't', %c0" :: "i" (letter) : "memory")
+#endif
+
+#endif /* URET_MARKER_H */
