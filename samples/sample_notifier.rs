@@ -27,8 +27,6 @@ use kernel::{
     // A variable with one copy per CPU.
     define_per_cpu,
     fmt,
-    // What a callback gets: the copy of the CPU that it runs on.
-    percpu::ThisCpu,
     // The proof that we stay on this CPU.
     preempt::preempt_disable,
     prelude::*,
@@ -41,6 +39,8 @@ use kernel::{
     // What this sample is about.
     user_return::{
         Callback,
+        // What a callback gets: the notifier of the CPU that it runs on.
+        Firing,
         Notifier,
         Registration, //
     }, //
@@ -75,7 +75,7 @@ impl Callback for Returns {
     /// Runs just before this CPU returns to user mode. It must not sleep.
     ///
     /// It does not disarm the notifier, so that it will run again for the next return.
-    fn user_return(this: &ThisCpu<'_, Notifier<Self>>) {
+    fn user_return(this: &Firing<'_, Self>) {
         // Whoever runs on this CPU now need not be who armed the notifier.
         let task = current!();
 

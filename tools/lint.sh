@@ -25,7 +25,7 @@ clippy()
 	make -s -C "$SOURCE" O="$KBUILD" -j$(($(nproc) + 1)) "${KMAKE[@]}" CLIPPY=1 rust/ virt/uret/ 2>&1 | tee "$log"
 	! grep -E '^(warning|error)' "$log"
 	# By its own name: cargo would prefer one that rustup has put into its folder.
-	"${CARGO[@]::$((${#CARGO[@]} - 1))}" CARGO=/usr/bin/cargo /usr/bin/cargo-clippy clippy -q --locked --manifest-path tools/harness/Cargo.toml --all-targets -- -D warnings
+	"${CARGO[@]::$((${#CARGO[@]} - 1))}" CARGO=/usr/bin/cargo /usr/bin/cargo-clippy clippy -q --locked --manifest-path tools/Cargo.toml --workspace --all-targets -- -D warnings
 }
 
 # Ours as patches, as a maintainer would get them.

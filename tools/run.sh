@@ -56,10 +56,13 @@ demo)
 	;;
 check)
 	stage "harness tests" "See the log." cargo_do test uret-harness uret-count
-	options=()
 	if [ "$VARIANT" = debug ]; then
 		options=(--svm-only --slow 6)
-	elif [ -z "${QUICK:-}" ]; then
+	else
+		plugin
+		options=(--plugin "$PLUGIN")
+	fi
+	if [ "$VARIANT" = release ] && [ -z "${QUICK:-}" ]; then
 		for vehicle in qemu bochs; do
 			stage "KVM selftests for $vehicle" "See the log." kvm_list \
 				"$TOP/tools/kvm-selftests.$vehicle" "kvm-$vehicle.list"

@@ -10,7 +10,7 @@
  * A user of the registry
  *
  *  - adds its MSRs with uret_add(), once, and gets a slot for each;
- *  - sets them with uret_set() or uret_set_many() whenever it is about to
+ *  - sets them with uret_set() or uret_set_values() whenever it is about to
  *    need its own values.  They stay until the CPU returns to user mode, or
  *    until the user calls uret_drop(), whichever is first, so that a set must
  *    be repeated whenever a return to user mode may have come between;
@@ -33,17 +33,18 @@
 #define URET_MAX_SLOTS	BITS_PER_LONG
 
 /**
- * struct uret_msr - a value for a slot
- * @load_into_hardware: whether uret_set_many() shall set this one
- * @slot: the slot, as returned by uret_add()
- * @data: the value
- * @mask: the bits of @data that count; the others are the host's
+ * struct uret_values - what a user wants its slots to hold
+ * @load: the slots that shall be set, as a bitmap
+ * @partial: those of them of which only some bits count, see @mask
+ * @data: the value of each slot in @load
+ * @mask: for the slots in @partial, the bits of @data that count; the others are
+ *	the host's
  */
-struct uret_msr {
-	bool load_into_hardware;
-	u32 slot;
-	u64 data;
-	u64 mask;
+struct uret_values {
+	unsigned long load;
+	unsigned long partial;
+	u64 data[URET_MAX_SLOTS];
+	u64 mask[URET_MAX_SLOTS];
 };
 
 /**
@@ -105,16 +106,15 @@ int uret_find(u32 msr);
 int uret_set(unsigned int slot, u64 value, u64 mask);
 
 /**
- * uret_set_many() - set several MSRs of this CPU in one call
- * @msrs: slots and values; those without @load_into_hardware are left out
- * @nr: how many
+ * uret_set_values() - set several MSRs of this CPU in one call
+ * @values: which ones, and to what
  *
- * An entry that fails does not keep the others from being set.
+ * One that fails does not keep the others from being set.
  *
  * Context: As uret_set().
- * Return: 0, or the first entry's error, as uret_set().
+ * Return: 0, or an error of one of them, as uret_set().
  */
-int uret_set_many(const struct uret_msr *msrs, unsigned int nr);
+int uret_set_values(const struct uret_values *values);
 
 /**
  * uret_get() - get what an MSR of this CPU holds, without reading it
@@ -151,12 +151,12 @@ int uret_read_host(const void *owner);
  * MSRs from 0; the registry may have given the slots before to somebody else.
  */
 int uret_vmx_setup(void);
-void uret_vmx_init_vcpu(struct uret_msr *msrs, unsigned int nr);
-void uret_vmx_switch_to_guest(const struct uret_msr *msrs, unsigned int nr);
+void uret_vmx_switch_to_guest(const struct uret_values *values);
 int uret_svm_setup(void);
 void uret_svm_switch_to_guest(u64 tsc_aux);
 int uret_kvm_find(u32 msr);
-int uret_kvm_slot(unsigned int index);
+void uret_kvm_update(struct uret_values *values, unsigned int index, bool load,
+		     u64 data, u64 mask);
 int uret_kvm_set(unsigned int index, u64 value, u64 mask);
 u64 uret_kvm_get(unsigned int index);
 int uret_kvm_read_host(void);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
+#include <asm/asm.h>
 #include <asm/msr.h>
 
 __rust_helper u64 rust_helper_rdmsrq(u32 msr)
@@ -23,4 +24,28 @@ __rust_helper int rust_helper_rdmsrq_safe(u32 msr, u64 *value)
 __rust_helper int rust_helper_wrmsrq_safe(u32 msr, u64 value)
 {
 	return wrmsrq_safe(msr, value);
+}
+
+/*
+ * wrmsrq_safe() makes an error code, for its caller to test.  A fault that ends
+ * in a branch costs nothing if there is none.
+ */
+__rust_helper int rust_helper_msr_write_safe_untraced(u32 msr, u64 value)
+{
+#ifdef CONFIG_PARAVIRT_XXL
+	return wrmsrq_safe(msr, value);
+#else
+	asm goto("1: wrmsr\n\t"
+		 _ASM_EXTABLE(1b, %l[fault])
+		 : : "c" (msr), "a" ((u32)value), "d" ((u32)(value >> 32))
+		 : "memory" : fault);
+	return 0;
+fault:
+	return -EIO;
+#endif
+}
+
+__rust_helper bool rust_helper_msr_writes_are_traced(void)
+{
+	return tracepoint_enabled(write_msr);
 }

@@ -78,7 +78,7 @@ impl Msr {
     #[inline]
     pub unsafe fn write_safe(self, _token: &PreemptDisabled, value: u64) -> Result {
         // SAFETY: By the safety requirements of this function; a fault is handled.
-        to_result(unsafe { bindings::wrmsrq_safe(self.0, value) })
+        written(unsafe { bindings::wrmsrq_safe(self.0, value) })
     }
 }
 
@@ -121,6 +121,32 @@ impl UserMsr {
         // SAFETY: By the type invariants.
         unsafe { self.0.write_safe(token, value) }
     }
+
+    /// As [`write_safe()`](Self::write_safe), but the tracepoint `msr:write_msr` does not see it.
+    ///
+    /// For loops that have asked [`writes_are_traced()`] before.
+    #[inline]
+    pub fn write_safe_untraced(self, _token: &PreemptDisabled, value: u64) -> Result {
+        // SAFETY: By the type invariants.
+        written(unsafe { bindings::msr_write_safe_untraced(self.0 .0, value) })
+    }
+}
+
+/// Returns whether somebody traces the writes of MSRs. That may change at any time.
+#[inline]
+pub fn writes_are_traced() -> bool {
+    // SAFETY: It is always safe to ask.
+    unsafe { bindings::msr_writes_are_traced() }
+}
+
+/// Makes a [`Result`] of what a helper that writes returns. Inlined, unlike [`to_result()`].
+#[inline]
+fn written(error: c_int) -> Result {
+    match error {
+        0 => Ok(()),
+        // They know no other error.
+        _ => Err(EIO),
+    }
 }
 
 #[cfg(CONFIG_RUST_MSR_KUNIT_TEST)]
@@ -158,6 +184,9 @@ mod tests {
 
         assert!(star.write_safe(&token, other).is_ok());
         assert!(star.msr().read(&token) == other);
+        assert!(star.write_safe_untraced(&token, host).is_ok());
+        assert!(star.msr().read(&token) == host);
+        assert!(star.write_safe(&token, other).is_ok());
         // SAFETY: This is the value that the kernel had there.
         unsafe { STAR.write(&token, host) };
         assert!(STAR.read(&token) == host);

@@ -79,7 +79,36 @@ pub trait Callback: Sync + Sized + 'static {
     ///
     /// The task that is about to run need not be the one that armed the notifier. The callback
     /// may disarm its own notifier, but no other one. It must not sleep.
-    fn user_return(this: &ThisCpu<'_, Notifier<Self>>);
+    fn user_return(this: &Firing<'_, Self>);
+}
+
+/// The notifier whose callback is running on this CPU.
+///
+/// # Invariants
+///
+/// The notifier's callback is running, and in task context: from the list of its CPU.
+pub struct Firing<'a, T: Callback> {
+    this: ThisCpu<'a, Notifier<T>>,
+}
+
+impl<'a, T: Callback> Deref for Firing<'a, T> {
+    type Target = ThisCpu<'a, Notifier<T>>;
+
+    #[inline]
+    fn deref(&self) -> &Self::Target {
+        &self.this
+    }
+}
+
+impl<T: Callback> Firing<'_, T> {
+    /// Disarms the notifier. That cannot fail here, and needs no checks.
+    #[inline]
+    pub fn disarm(&self) {
+        if self.is_armed() {
+            // SAFETY: It is armed, and the rest follows from the type invariants.
+            unsafe { self.this.unregister() };
+        }
+    }
 }
 
 /// A user-return notifier of one CPU, with the data that its callback works on.
@@ -179,11 +208,20 @@ impl<T: Callback> ThisCpu<'_, Notifier<T>> {
             return Err(EBUSY);
         }
 
+        // SAFETY: It is armed, and the context was checked.
+        unsafe { self.unregister() };
+        Ok(true)
+    }
+
+    /// # Safety
+    ///
+    /// The notifier must be armed, and this be task context but for the callbacks of others.
+    #[inline]
+    unsafe fn unregister(&self) {
         // SAFETY: By the type invariants `urn` is in the list of this CPU. Preemption is off, as
         // `ThisCpu` implies.
         unsafe { bindings::user_return_notifier_unregister(self.urn.get()) };
         self.state.store(IDLE, Relaxed);
-        Ok(true)
     }
 
     /// Returns whether this is the callback of another notifier.
@@ -210,7 +248,6 @@ impl<T: Callback> ThisCpu<'_, Notifier<T>> {
 /// ```
 /// use kernel::{
 ///     define_per_cpu,
-///     percpu::ThisCpu,
 ///     preempt::preempt_disable,
 ///     prelude::*,
 ///     sync::atomic::{
@@ -219,6 +256,7 @@ impl<T: Callback> ThisCpu<'_, Notifier<T>> {
 ///     },
 ///     user_return::{
 ///         Callback,
+///         Firing,
 ///         Notifier,
 ///         Registration, //
 ///     }, //
@@ -228,7 +266,7 @@ impl<T: Callback> ThisCpu<'_, Notifier<T>> {
 /// struct Returns(Atomic<u64>);
 ///
 /// impl Callback for Returns {
-///     fn user_return(this: &ThisCpu<'_, Notifier<Self>>) {
+///     fn user_return(this: &Firing<'_, Self>) {
 ///         this.0.store(this.0.load(Relaxed).wrapping_add(1), Relaxed);
 ///     }
 /// }
@@ -341,8 +379,12 @@ unsafe extern "C" fn on_user_return<T: Callback>(urn: *mut bindings::user_return
     let urn = Opaque::cast_from(urn).cast_mut();
     // SAFETY: By the safety requirements of this function.
     let notifier = unsafe { &*container_of!(urn, Notifier<T>, urn) };
-    // SAFETY: By the safety requirements of this function.
-    let this = unsafe { ThisCpu::assume(notifier) };
+    // INVARIANT: This is called for the notifiers in this CPU's list only, when it returns to user
+    // mode.
+    let this = Firing {
+        // SAFETY: By the safety requirements of this function.
+        this: unsafe { ThisCpu::assume(notifier) },
+    };
     let firing = FIRING.this_cpu(this.token());
 
     firing.store(this.address(), Relaxed);
@@ -368,6 +410,7 @@ mod tests {
     const COUNT: u32 = 0;
     const DISARM: u32 = 1;
     const DISARM_OTHER: u32 = 2;
+    const DISARM_CHECKED: u32 = 3;
 
     struct Test {
         fired: Atomic<u32>,
@@ -386,10 +429,20 @@ mod tests {
     }
 
     impl Callback for Test {
-        fn user_return(this: &ThisCpu<'_, Notifier<Self>>) {
+        fn user_return(this: &Firing<'_, Self>) {
             this.fired.store(this.fired.load(Relaxed) + 1, Relaxed);
             match this.act.load(Relaxed) {
-                DISARM => this.refused.store(this.disarm() != Ok(true), Relaxed),
+                DISARM => {
+                    this.disarm();
+                    // A second time it does nothing.
+                    this.disarm();
+                    this.refused.store(this.is_armed(), Relaxed);
+                }
+                // As anybody else may who is on this CPU.
+                DISARM_CHECKED => {
+                    let disarmed = TEST.this_cpu(this.token()).disarm() == Ok(true);
+                    this.refused.store(!disarmed, Relaxed);
+                }
                 DISARM_OTHER => {
                     let (other, idle) = (
                         OTHER.this_cpu(this.token()),
@@ -454,12 +507,15 @@ mod tests {
         fire(&token);
         fire(&token);
         assert!(test.fired.load(Relaxed) == 2);
-        test.act.store(DISARM, Relaxed);
-        fire(&token);
-        fire(&token);
-        assert!(test.fired.load(Relaxed) == 3);
-        assert!(!test.refused.load(Relaxed));
-        assert!(!test.is_armed());
+        for (round, act) in [(3, DISARM), (4, DISARM_CHECKED)] {
+            test.act.store(act, Relaxed);
+            fire(&token);
+            fire(&token);
+            assert!(test.fired.load(Relaxed) == round);
+            assert!(!test.refused.load(Relaxed));
+            assert!(!test.is_armed());
+            test.arm()?;
+        }
         Ok(())
     }
 

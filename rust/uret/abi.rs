@@ -45,18 +45,6 @@ fn number(result: Result<usize>) -> c_int {
 
 /// # Safety
 ///
-/// `msrs` must point to `nr` valid entries, if `nr` is not 0.
-#[inline]
-unsafe fn table<'a>(msrs: *const bindings::uret_msr, nr: c_uint) -> &'a [bindings::uret_msr] {
-    if nr == 0 || msrs.is_null() {
-        return &[];
-    }
-    // SAFETY: By the safety requirements of this function.
-    unsafe { core::slice::from_raw_parts(msrs, nr as usize) }
-}
-
-/// # Safety
-///
 /// The kernel must be able to run with what `owner` will set `msr` to.
 #[export]
 unsafe extern "C" fn uret_add(owner: *const c_void, msr: u32) -> c_int {
@@ -94,13 +82,13 @@ unsafe extern "C" fn uret_set(slot: c_uint, value: u64, mask: u64) -> c_int {
 
 /// # Safety
 ///
-/// Preemption must be disabled, and `msrs` point to `nr` entries.
+/// Preemption must be disabled, and `values` be valid for reads.
 #[export]
-unsafe extern "C" fn uret_set_many(msrs: *const bindings::uret_msr, nr: c_uint) -> c_int {
+unsafe extern "C" fn uret_set_values(values: *const bindings::uret_values) -> c_int {
     // SAFETY: By the safety requirements of this function.
-    let (token, msrs) = unsafe { (callers_token(), table(msrs, nr)) };
+    let (token, values) = unsafe { (callers_token(), &*values) };
 
-    status(registry::set_many(token, msrs))
+    status(registry::set_values(token, values))
 }
 
 /// # Safety
@@ -147,22 +135,13 @@ unsafe extern "C" fn uret_vmx_setup() -> c_int {
 
 /// # Safety
 ///
-/// `msrs` must point to `nr` entries that nobody else uses yet.
+/// Preemption must be disabled, and `values` be valid for reads.
 #[export]
-unsafe extern "C" fn uret_vmx_init_vcpu(msrs: *mut bindings::uret_msr, nr: c_uint) {
+unsafe extern "C" fn uret_vmx_switch_to_guest(values: *const bindings::uret_values) {
     // SAFETY: By the safety requirements of this function.
-    vmx::init_vcpu(unsafe { core::slice::from_raw_parts_mut(msrs, nr as usize) });
-}
+    let (token, values) = unsafe { (callers_token(), &*values) };
 
-/// # Safety
-///
-/// Preemption must be disabled, and `msrs` point to `nr` entries.
-#[export]
-unsafe extern "C" fn uret_vmx_switch_to_guest(msrs: *const bindings::uret_msr, nr: c_uint) {
-    // SAFETY: By the safety requirements of this function.
-    let (token, msrs) = unsafe { (callers_token(), table(msrs, nr)) };
-
-    vmx::switch_to_guest(token, msrs);
+    vmx::switch_to_guest(token, values);
 }
 
 /// # Safety
@@ -194,10 +173,17 @@ unsafe extern "C" fn uret_kvm_find(msr: u32) -> c_int {
 
 /// # Safety
 ///
-/// Safe to call in the context that the header names.
+/// `values` must be valid, and nobody else use it meanwhile.
 #[export]
-unsafe extern "C" fn uret_kvm_slot(index: c_uint) -> c_int {
-    number(kvm::slot(index as usize))
+unsafe extern "C" fn uret_kvm_update(
+    values: *mut bindings::uret_values,
+    index: c_uint,
+    load: bool,
+    data: u64,
+    mask: u64,
+) {
+    // SAFETY: By the safety requirements of this function.
+    kvm::update(unsafe { &mut *values }, index as usize, load, data, mask);
 }
 
 /// # Safety

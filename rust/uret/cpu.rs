@@ -5,7 +5,10 @@
 //! This file knows neither notifiers nor real MSRs, so that its rules can be tested with MSRs that
 //! fault at will.
 
+use core::num::NonZero;
+
 use kernel::{
+    bindings::uret_values as Values,
     prelude::*,
     sync::atomic::{
         Atomic,
@@ -35,8 +38,8 @@ pub(crate) trait Hardware {
     /// Writes an MSR. On an error it must have kept its value.
     fn write(&self, msr: u32, value: u64) -> Result;
 
-    /// Told of every event, after it.
-    fn event(&self, _event: Event, _slot: usize, _msr: u32, _value: u64) {}
+    /// Told of every event, after it. The MSR is `msrs[slot]`, which need not be loaded for that.
+    fn event(&self, _event: Event, _slot: Slot, _msrs: &PerSlot<Atomic<u32>>, _value: u64) {}
 }
 
 /// A counter of one CPU: no other CPU changes it, so a plain increment does.
@@ -58,43 +61,46 @@ impl Counter {
     }
 }
 
-/// A slot as seen by one CPU.
-pub(crate) struct Slot {
-    msr: Atomic<u32>,
-    host: Atomic<u64>,
-    current: Atomic<u64>,
-    /// How often [`Cpu::set()`] wrote the MSR.
-    pub(crate) written: Counter,
-    /// How often [`Cpu::set()`] found the value there already.
-    pub(crate) elided: Counter,
+/// What happened to one slot on one CPU.
+pub(crate) struct Counts {
+    /// How often it was set, and the MSR written.
+    pub(crate) written: u64,
+    /// How often it was set to the value that it had already.
+    pub(crate) elided: u64,
     /// How often the host's value was put back.
-    pub(crate) restored: Counter,
+    pub(crate) restored: u64,
 }
 
-impl Slot {
-    const fn new() -> Self {
-        Self {
-            msr: Atomic::new(0),
-            host: Atomic::new(0),
-            current: Atomic::new(0),
-            written: Counter::new(),
-            elided: Counter::new(),
-            restored: Counter::new(),
-        }
-    }
+/// Something of each slot.
+///
+/// An array for each, rather than one of structures, needs no arithmetic to get at an entry, and
+/// the first eight slots share a cache line.
+pub(crate) struct PerSlot<T>([T; MAX_SLOTS]);
 
-    /// Returns the number of the MSR.
-    pub(crate) fn msr(&self) -> u32 {
-        self.msr.load(Relaxed)
+impl<T> PerSlot<T> {
+    /// Returns that of one slot.
+    #[inline(always)]
+    pub(crate) fn at(&self, slot: Slot) -> &T {
+        // A slot is in range, which the compiler sees.
+        &self.0[slot.index()]
     }
+}
+
+/// What sets have done to slots, as bitmaps.
+#[derive(Default)]
+struct Changes {
+    /// The MSR got a value other than the host's.
+    dirty: usize,
+    /// It refused the value, and has kept the one that it had.
+    failed: usize,
 }
 
 /// The state of one CPU.
 ///
 /// # Invariants
 ///
-/// - `slots[i].current` is what the MSR of slot `i` holds, for every bit `i` of `ready`.
-/// - Bit `i` of `dirty` is set exactly if `slots[i].current` and `slots[i].host` differ.
+/// - `current[i]` is what the MSR of slot `i` holds, for every bit `i` of `ready`.
+/// - Bit `i` of `dirty` is set exactly if `current[i]` and `host[i]` differ.
 /// - `dirty` is a subset of `ready`.
 ///
 /// They hold whenever preemption is enabled: nothing here is called from interrupts.
@@ -103,7 +109,12 @@ pub(crate) struct Cpu {
     ready: Atomic<usize>,
     /// The slots that differ from the host.
     dirty: Atomic<usize>,
-    slots: [Slot; MAX_SLOTS],
+    msr: PerSlot<Atomic<u32>>,
+    host: PerSlot<Atomic<u64>>,
+    current: PerSlot<Atomic<u64>>,
+    written: PerSlot<Counter>,
+    elided: PerSlot<Counter>,
+    restored: PerSlot<Counter>,
 }
 
 impl Cpu {
@@ -112,7 +123,12 @@ impl Cpu {
         Self {
             ready: Atomic::new(0),
             dirty: Atomic::new(0),
-            slots: [const { Slot::new() }; MAX_SLOTS],
+            msr: PerSlot([const { Atomic::new(0) }; MAX_SLOTS]),
+            host: PerSlot([const { Atomic::new(0) }; MAX_SLOTS]),
+            current: PerSlot([const { Atomic::new(0) }; MAX_SLOTS]),
+            written: PerSlot([const { Counter::new() }; MAX_SLOTS]),
+            elided: PerSlot([const { Counter::new() }; MAX_SLOTS]),
+            restored: PerSlot([const { Counter::new() }; MAX_SLOTS]),
         }
     }
 
@@ -122,21 +138,28 @@ impl Cpu {
         self.dirty.load(Relaxed)
     }
 
-    /// Returns a slot whose host value is known, with its bit.
+    /// Returns a slot if its host value is known.
     #[inline]
-    fn ready_slot(&self, slot: usize) -> Result<(&Slot, usize)> {
-        let entry = self.slots.get(slot).ok_or(ENXIO)?;
-        let bit = 1 << slot;
+    fn ready_slot(&self, slot: usize) -> Result<Slot> {
+        let slot = Slot::new(slot).ok_or(ENXIO)?;
 
-        if self.ready.load(Relaxed) & bit == 0 {
+        if self.ready.load(Relaxed) & slot.bit() == 0 {
             return Err(ENXIO);
         }
-        Ok((entry, bit))
+        Ok(slot)
     }
 
-    /// Returns all slots whose host value is known, with their numbers.
-    pub(crate) fn ready_slots(&self) -> impl Iterator<Item = (usize, &Slot)> {
-        bits(self.ready.load(Relaxed)).filter_map(|slot| Some((slot, self.slots.get(slot)?)))
+    /// Returns all slots whose host value is known, with their MSRs and what happened to them.
+    pub(crate) fn counts(&self) -> impl Iterator<Item = (usize, u32, Counts)> + '_ {
+        bits(self.ready.load(Relaxed)).map(|slot| {
+            let counts = Counts {
+                written: self.written.at(slot).get(),
+                elided: self.elided.at(slot).get(),
+                restored: self.restored.at(slot).get(),
+            };
+
+            (slot.index(), self.msr.at(slot).load(Relaxed), counts)
+        })
     }
 
     /// Reads the host's value of a slot, which becomes ready.
@@ -146,22 +169,68 @@ impl Cpu {
     /// - [`EBUSY`] if the slot is dirty: what the MSR holds is not the host's value.
     /// - [`EIO`] if the MSR cannot be read; it is not ready then.
     pub(crate) fn read_host(&self, hw: &impl Hardware, slot: usize, msr: u32) -> Result {
-        let entry = self.slots.get(slot).ok_or(ENXIO)?;
-        let bit = 1 << slot;
+        let slot = Slot::new(slot).ok_or(ENXIO)?;
 
-        if self.dirty() & bit != 0 {
+        if self.dirty() & slot.bit() != 0 {
             return Err(EBUSY);
         }
+        let ready = self.ready.load(Relaxed);
         let value = hw
             .read(msr)
-            .inspect_err(|_| self.ready.store(self.ready.load(Relaxed) & !bit, Relaxed))?;
+            .inspect_err(|_| self.ready.store(ready & !slot.bit(), Relaxed))?;
 
         // INVARIANT: The slot holds the host's value, and is not dirty.
-        entry.msr.store(msr, Relaxed);
-        entry.host.store(value, Relaxed);
-        entry.current.store(value, Relaxed);
-        self.ready.store(self.ready.load(Relaxed) | bit, Relaxed);
+        self.msr.at(slot).store(msr, Relaxed);
+        self.host.at(slot).store(value, Relaxed);
+        self.current.at(slot).store(value, Relaxed);
+        self.ready.store(ready | slot.bit(), Relaxed);
         Ok(())
+    }
+
+    /// Sets a slot to `value`, and notes it in `changes`.
+    #[inline(always)]
+    fn put(&self, hw: &impl Hardware, slot: Slot, value: u64, changes: &mut Changes) {
+        if value == self.current.at(slot).load(Relaxed) {
+            self.elided.at(slot).inc();
+            hw.event(Event::Elide, slot, &self.msr, value);
+            return;
+        }
+        if hw.write(self.msr.at(slot).load(Relaxed), value).is_err() {
+            changes.failed |= slot.bit();
+            return;
+        }
+        self.written.at(slot).inc();
+        self.current.at(slot).store(value, Relaxed);
+        if value == self.host.at(slot).load(Relaxed) {
+            self.clean(slot);
+        } else {
+            changes.dirty |= slot.bit();
+        }
+        hw.event(Event::Set, slot, &self.msr, value);
+    }
+
+    /// A slot got the host's value by a set. That is rare, and the compiler is to know it.
+    #[cold]
+    #[inline(never)]
+    fn clean(&self, slot: Slot) {
+        self.dirty.store(self.dirty() & !slot.bit(), Relaxed);
+    }
+
+    /// Brings `dirty` in line with what [`Cpu::put()`] has done.
+    #[inline(always)]
+    fn apply(&self, changes: Changes) -> Result {
+        // INVARIANT: These were written, and did not get the host's value.
+        self.dirty.store(self.dirty() | changes.dirty, Relaxed);
+        if changes.failed != 0 {
+            return Err(EIO);
+        }
+        Ok(())
+    }
+
+    /// Returns `value` with the bits outside of `mask` as the host has them.
+    #[inline]
+    fn merged(&self, slot: Slot, value: u64, mask: u64) -> u64 {
+        (value & mask) | (self.host.at(slot).load(Relaxed) & !mask)
     }
 
     /// Sets the bits `mask` of a slot to those of `value`, and the others to the host's.
@@ -172,31 +241,56 @@ impl Cpu {
     /// - [`EIO`] if the MSR does not take the value; nothing has changed then.
     #[inline]
     pub(crate) fn set(&self, hw: &impl Hardware, slot: usize, value: u64, mask: u64) -> Result {
-        let (entry, bit) = self.ready_slot(slot)?;
-        let host = entry.host.load(Relaxed);
-        let value = (value & mask) | (host & !mask);
+        let slot = self.ready_slot(slot)?;
+        let mut changes = Changes::default();
 
-        if value == entry.current.load(Relaxed) {
-            entry.elided.inc();
-            hw.event(Event::Elide, slot, entry.msr(), value);
-            return Ok(());
+        self.put(hw, slot, self.merged(slot, value, mask), &mut changes);
+        self.apply(changes)
+    }
+
+    /// Sets many slots.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cpu::set()`]. One that fails does not keep the others from being set.
+    #[inline]
+    pub(crate) fn set_values(&self, hw: &impl Hardware, values: &Values) -> Result {
+        if values.load & (values.partial | !self.ready.load(Relaxed)) != 0 {
+            return self.set_odd_values(hw, values);
         }
-        hw.write(entry.msr(), value)?;
+        let mut changes = Changes::default();
 
-        // INVARIANT: The MSR holds `value` now, and `dirty` tells whether that is the host's.
-        entry.current.store(value, Relaxed);
-        let others = self.dirty() & !bit;
-        let dirty = if value == host { others } else { others | bit };
-        self.dirty.store(dirty, Relaxed);
-        entry.written.inc();
-        hw.event(Event::Set, slot, entry.msr(), value);
+        for slot in bits(values.load) {
+            self.put(hw, slot, values.data[slot.index()], &mut changes);
+        }
+        self.apply(changes)
+    }
+
+    /// Sets many slots, of which some are not there, or get some bits only, as on few CPUs.
+    #[cold]
+    fn set_odd_values(&self, hw: &impl Hardware, values: &Values) -> Result {
+        let load = values.load & self.ready.load(Relaxed);
+        let mut changes = Changes::default();
+
+        for slot in bits(load) {
+            let mut value = values.data[slot.index()];
+
+            if values.partial & slot.bit() != 0 {
+                value = self.merged(slot, value, values.mask[slot.index()]);
+            }
+            self.put(hw, slot, value, &mut changes);
+        }
+        self.apply(changes)?;
+        if load != values.load {
+            return Err(ENXIO);
+        }
         Ok(())
     }
 
     /// Returns what the MSR of a slot holds, or [`ENXIO`] if the slot is not ready.
     #[inline]
     pub(crate) fn get(&self, slot: usize) -> Result<u64> {
-        Ok(self.ready_slot(slot)?.0.current.load(Relaxed))
+        Ok(self.current.at(self.ready_slot(slot)?).load(Relaxed))
     }
 
     /// Puts back the host's value of those slots in the bitmap `which` that differ from it.
@@ -207,51 +301,78 @@ impl Cpu {
     /// dirty; the others are restored.
     #[inline]
     pub(crate) fn restore(&self, hw: &impl Hardware, which: usize) -> Result {
-        let mut result = Ok(());
+        let mut failed = 0;
 
         for slot in bits(self.dirty() & which) {
-            let Some(entry) = self.slots.get(slot) else {
-                break;
-            };
-            let host = entry.host.load(Relaxed);
+            let host = self.host.at(slot).load(Relaxed);
 
-            if let Err(err) = hw.write(entry.msr(), host) {
-                result = Err(err);
+            if hw.write(self.msr.at(slot).load(Relaxed), host).is_err() {
+                failed |= slot.bit();
                 continue;
             }
-            // INVARIANT: The MSR holds the host's value now, and is not dirty.
-            entry.current.store(host, Relaxed);
-            self.dirty.store(self.dirty() & !(1 << slot), Relaxed);
-            entry.restored.inc();
-            hw.event(Event::Restore, slot, entry.msr(), host);
+            self.current.at(slot).store(host, Relaxed);
+            self.restored.at(slot).inc();
+            hw.event(Event::Restore, slot, &self.msr, host);
         }
-        result
+        // INVARIANT: All but those that failed hold the host's value now.
+        self.dirty.store(self.dirty() & !which | failed, Relaxed);
+        if failed == 0 {
+            Ok(())
+        } else {
+            Err(EIO)
+        }
     }
 
     /// Forgets those slots in the bitmap `which` that are not dirty, and their counters.
     pub(crate) fn forget(&self, which: usize) {
         let which = which & !self.dirty();
+        let ready = self.ready.load(Relaxed);
 
-        for slot in bits(which & self.ready.load(Relaxed)) {
-            if let Some(entry) = self.slots.get(slot) {
-                for counter in [&entry.written, &entry.elided, &entry.restored] {
-                    counter.0.store(0, Relaxed);
-                }
+        for slot in bits(which & ready) {
+            for counters in [&self.written, &self.elided, &self.restored] {
+                counters.at(slot).0.store(0, Relaxed);
             }
         }
-        self.ready.store(self.ready.load(Relaxed) & !which, Relaxed);
+        self.ready.store(ready & !which, Relaxed);
     }
 }
 
-/// Iterates over the numbers of the bits that are set in `word`, lowest first.
+/// The number of a slot.
+///
+/// # Invariants
+///
+/// It is less than [`MAX_SLOTS`].
+#[derive(Clone, Copy)]
+pub(crate) struct Slot(usize);
+
+impl Slot {
+    #[inline]
+    fn new(slot: usize) -> Option<Self> {
+        // INVARIANT: Just checked.
+        (slot < MAX_SLOTS).then_some(Self(slot))
+    }
+
+    /// Returns the number.
+    #[inline(always)]
+    pub(crate) fn index(self) -> usize {
+        // This costs nothing where the compiler knows it anyway.
+        self.0 % MAX_SLOTS
+    }
+
+    #[inline(always)]
+    fn bit(self) -> usize {
+        1 << self.index()
+    }
+}
+
+/// Iterates over the slots whose bits are set in `word`, lowest first.
 #[inline]
-pub(crate) fn bits(mut word: usize) -> impl Iterator<Item = usize> {
+pub(crate) fn bits(mut word: usize) -> impl Iterator<Item = Slot> {
     core::iter::from_fn(move || {
-        if word == 0 {
-            return None;
-        }
-        let bit = word.trailing_zeros() as usize;
+        let bit = NonZero::new(word)?.trailing_zeros() as usize;
+
         word &= word.wrapping_sub(1);
-        Some(bit)
+        // INVARIANT: A machine word has no more bits.
+        Some(Slot(bit))
     })
 }

@@ -95,11 +95,18 @@ mod slot_tests {
 mod cpu_tests {
     use core::cell::Cell;
 
+    use kernel::{
+        bindings::uret_values as Values,
+        sync::atomic::Atomic, //
+    };
+
     use super::{
         cpu::{
             Cpu,
             Event,
             Hardware,
+            PerSlot,
+            Slot,
             MAX_SLOTS, //
         },
         *, //
@@ -155,7 +162,7 @@ mod cpu_tests {
             Ok(())
         }
 
-        fn event(&self, event: Event, _slot: usize, _msr: u32, _value: u64) {
+        fn event(&self, event: Event, _slot: Slot, _msrs: &PerSlot<Atomic<u32>>, _value: u64) {
             let events = match event {
                 Event::Set => &self.sets,
                 Event::Elide => &self.elides,
@@ -250,6 +257,67 @@ mod cpu_tests {
         msrs.refused.set(ALL);
         cpu.set(&msrs, 0, 6, ALL)?;
         assert!(msrs.value(0) == 6);
+        Ok(())
+    }
+
+    /// Values for some slots, all bits of them. They are large, so they do not go on the stack.
+    fn values(wanted: &[(usize, u64)]) -> Result<KBox<Values>> {
+        let mut values = KBox::new(Values::default(), GFP_KERNEL)?;
+
+        for &(slot, value) in wanted {
+            values.load |= 1 << slot;
+            values.data[slot] = value;
+        }
+        Ok(values)
+    }
+
+    #[test]
+    fn many_are_set_at_once() -> Result {
+        let msrs = Msrs::new();
+        let cpu = cpu(&msrs)?;
+        let mut wanted = values(&[(0, 5), (1, 100), (3, 7)])?;
+
+        // What is not to be loaded does not matter.
+        wanted.data[2] = 9;
+        cpu.set_values(&msrs, &wanted)?;
+        assert!(msrs.values.each_ref().map(Cell::get) == [5, 100, 100, 7]);
+        assert!(cpu.dirty() == 0b1001 && msrs.writes.get() == 2 && msrs.elides.get() == 1);
+        // The same again, and then the host's.
+        cpu.set_values(&msrs, &wanted)?;
+        assert!(msrs.writes.get() == 2 && msrs.elides.get() == 4);
+        cpu.set_values(&msrs, &*values(&[(0, 100), (3, 100)])?)?;
+        assert!(cpu.dirty() == 0 && msrs.writes.get() == 4);
+        Ok(())
+    }
+
+    #[test]
+    fn some_bits_of_many_are_set() -> Result {
+        let msrs = Msrs::new();
+        let cpu = cpu(&msrs)?;
+        let mut wanted = values(&[(0, 0xffff), (1, 0xffff)])?;
+
+        wanted.partial = 0b01;
+        wanted.mask[0] = 0xff00;
+        cpu.set_values(&msrs, &wanted)?;
+        assert!(msrs.value(0) == 0xff00 | 100 && msrs.value(1) == 0xffff);
+        assert!(cpu.dirty() == 0b11);
+        Ok(())
+    }
+
+    #[test]
+    fn one_of_many_may_fail() -> Result {
+        let msrs = Msrs::new();
+        let cpu = cpu(&msrs)?;
+
+        msrs.refused.set(6);
+        let wanted = values(&[(0, 5), (1, 6), (2, 7)])?;
+        assert!(cpu.set_values(&msrs, &wanted) == Err(EIO));
+        assert!(msrs.values.each_ref().map(Cell::get) == [5, 100, 7, 100]);
+        assert!(cpu.dirty() == 0b101 && cpu.get(1) == Ok(100));
+
+        let wanted = values(&[(0, 8), (NR, 8), (MAX_SLOTS - 1, 8)])?;
+        assert!(cpu.set_values(&msrs, &wanted) == Err(ENXIO));
+        assert!(msrs.value(0) == 8 && cpu.dirty() == 0b101);
         Ok(())
     }
 
@@ -368,10 +436,10 @@ mod cpu_tests {
         }
         cpu.restore(&msrs, usize::MAX)?;
         let counts = cpu
-            .ready_slots()
-            .find(|&(slot, _)| slot == 2)
-            .map(|(_, slot)| (slot.written.get(), slot.elided.get(), slot.restored.get()));
-        assert!(counts == Some((2, 1, 1)));
+            .counts()
+            .find(|it| it.0 == 2)
+            .map(|(_, msr, it)| (msr, it.written, it.elided, it.restored));
+        assert!(counts == Some((2, 2, 1, 1)));
         Ok(())
     }
 }

@@ -5,6 +5,7 @@
 //! One vendor module is loaded at a time, and sets its MSRs up while KVM holds its own lock.
 
 use kernel::{
+    bindings::uret_values as Values,
     prelude::*,
     sync::atomic::{
         Acquire,
@@ -20,14 +21,16 @@ use crate::{
     slots::Owner, //
 };
 
-/// The registry's slots of KVM's MSRs, in KVM's order.
+/// KVM's MSRs in KVM's order, and their slots in the registry.
 struct Indices {
     nr: Atomic<usize>,
+    msrs: [Atomic<u32>; MAX_SLOTS],
     slots: [Atomic<u32>; MAX_SLOTS],
 }
 
 static INDICES: Indices = Indices {
     nr: Atomic::new(0),
+    msrs: [const { Atomic::new(0) }; MAX_SLOTS],
     slots: [const { Atomic::new(0) }; MAX_SLOTS],
 };
 
@@ -56,8 +59,9 @@ pub(crate) fn setup(list: &[u32]) -> Result<usize> {
             pr_err!("cannot add MSR {msr:#x} for KVM: {err:?}\n");
             registry::del(owner);
         })?;
-        if let Some(entry) = INDICES.slots.get(nr) {
-            entry.store(slot as u32, Relaxed);
+        if let (Some(its_msr), Some(its_slot)) = (INDICES.msrs.get(nr), INDICES.slots.get(nr)) {
+            its_msr.store(msr, Relaxed);
+            its_slot.store(slot as u32, Relaxed);
             nr += 1;
         }
     }
@@ -84,11 +88,38 @@ pub(crate) fn slot(index: usize) -> Result<usize> {
         .ok_or(ENXIO)
 }
 
-/// Returns KVM's number of an MSR.
+/// Returns KVM's number of an MSR. KVM asks that at each change between L1 and L2.
 pub(crate) fn find(msr: u32) -> Result<usize> {
-    let wanted = registry::SLOTS.find(msr).ok_or(ENOENT)?;
-
-    (0..INDICES.nr.load(Acquire))
-        .find(|&index| slot(index) == Ok(wanted))
+    INDICES
+        .msrs
+        .iter()
+        .take(INDICES.nr.load(Acquire))
+        .position(|it| it.load(Relaxed) == msr)
         .ok_or(ENOENT)
+}
+
+/// Notes in a vCPU's values what one of its MSRs shall be, and whether it shall be set at all.
+///
+/// What is not in the registry is left out.
+pub(crate) fn update(values: &mut Values, index: usize, load: bool, data: u64, mask: u64) {
+    let Ok(slot) = slot(index) else {
+        return;
+    };
+    let bit = 1 << slot;
+
+    if let (Some(its_data), Some(its_mask)) = (values.data.get_mut(slot), values.mask.get_mut(slot))
+    {
+        *its_data = data;
+        *its_mask = mask;
+        values.load = if load {
+            values.load | bit
+        } else {
+            values.load & !bit
+        };
+        values.partial = if mask == u64::MAX {
+            values.partial & !bit
+        } else {
+            values.partial | bit
+        };
+    }
 }

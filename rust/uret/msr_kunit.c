@@ -124,17 +124,10 @@ static void unknown_slots_are_errors(struct kunit *test)
 	int ret;
 
 	for (int i = 0; i < ARRAY_SIZE(slots); i++) {
-		struct uret_msr msr = {
-			.load_into_hardware = true,
-			.slot = slots[i],
-		};
-
 		preempt_disable();
 		ret = uret_set(slots[i], 1, ~0ULL);
 		if (ret == -ENXIO)
 			ret = uret_get(slots[i], &value);
-		if (ret == -ENXIO)
-			ret = uret_set_many(&msr, 1);
 		preempt_enable();
 		KUNIT_EXPECT_EQ(test, ret, -ENXIO);
 	}
@@ -207,28 +200,46 @@ static void a_refused_value_changes_nothing(struct kunit *test)
 static void many_are_set_in_spite_of_one(struct kunit *test)
 {
 	unsigned int slot = tsc_aux_slot(test);
-	struct uret_msr msrs[] = {
-		{ .load_into_hardware = true, .slot = URET_MAX_SLOTS, .data = 1, .mask = ~0ULL },
-		{ .load_into_hardware = false, .slot = slot, .data = 2, .mask = ~0ULL },
-		{ .load_into_hardware = true, .slot = slot, .data = 3, .mask = ~0ULL },
-	};
-	int ret, none;
-	u64 hw, skipped;
+	struct uret_values *values = kunit_kzalloc(test, sizeof(*values), GFP_KERNEL);
+	u64 hw, skipped, native;
+	int ret[4];
 
+	KUNIT_ASSERT_NOT_NULL(test, values);
 	preempt_disable();
-	none = uret_set_many(NULL, 0);
-	ret = uret_set_many(msrs, 2);
+	native = hw_tsc_aux();
+	ret[0] = uret_set_values(values);
+	/* A slot that is not there, and one that is not to be loaded. */
+	values->load = BIT(URET_MAX_SLOTS - 1);
+	values->data[slot] = 2;
+	ret[1] = uret_set_values(values);
 	skipped = hw_tsc_aux();
-	if (ret == -ENXIO)
-		ret = uret_set_many(msrs, ARRAY_SIZE(msrs));
+	values->load |= BIT(slot);
+	values->data[slot] = 3;
+	ret[2] = uret_set_values(values);
 	hw = hw_tsc_aux();
 	uret_drop(&owner);
 	preempt_enable();
 
-	KUNIT_EXPECT_EQ(test, none, 0);
-	KUNIT_EXPECT_EQ(test, ret, -ENXIO);
-	KUNIT_EXPECT_NE(test, skipped, 2);
+	KUNIT_EXPECT_EQ(test, ret[0], 0);
+	KUNIT_EXPECT_EQ(test, ret[1], -ENXIO);
+	KUNIT_EXPECT_EQ(test, skipped, native);
+	KUNIT_EXPECT_EQ(test, ret[2], -ENXIO);
 	KUNIT_EXPECT_EQ(test, hw, 3);
+
+	/* Only some bits of it. */
+	values->load = BIT(slot);
+	values->partial = BIT(slot);
+	values->data[slot] = 0xff00;
+	values->mask[slot] = 0xff00;
+	preempt_disable();
+	native = hw_tsc_aux();
+	ret[3] = uret_set_values(values);
+	hw = hw_tsc_aux();
+	uret_drop(&owner);
+	preempt_enable();
+
+	KUNIT_EXPECT_EQ(test, ret[3], 0);
+	KUNIT_EXPECT_EQ(test, hw, (native & ~0xff00ULL) | 0xff00);
 }
 
 static void a_full_table_is_an_error(struct kunit *test)

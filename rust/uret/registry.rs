@@ -28,6 +28,7 @@ use kernel::{
     },
     user_return::{
         Callback,
+        Firing,
         Notifier, //
     },
     warn_on, //
@@ -38,7 +39,9 @@ use crate::{
         Counter,
         Cpu,
         Event,
-        Hardware, //
+        Hardware,
+        PerSlot,
+        Slot, //
     },
     slots::{
         Owner,
@@ -77,32 +80,70 @@ kernel::sync::global_lock! {
 }
 
 /// The real MSRs of this CPU.
-struct ThisCpuMsrs<'a>(&'a PreemptDisabled);
+///
+/// Each of the tracepoints on the way is a NOP, and a place where the compiler must have room for
+/// a call. Those for whom nobody looks, almost all, have `TRACED` false and do without.
+struct ThisCpuMsrs<'a, const TRACED: bool>(&'a PreemptDisabled);
 
-impl Hardware for ThisCpuMsrs<'_> {
+impl<const TRACED: bool> Hardware for ThisCpuMsrs<'_, TRACED> {
     #[inline]
     fn read(&self, msr: u32) -> Result<u64> {
         Msr::new(msr).read_safe(self.0)
     }
 
-    #[inline]
+    #[inline(always)]
     fn write(&self, msr: u32, value: u64) -> Result {
         // SAFETY: Whoever adds an MSR to the registry promises that the kernel can run with it, see
         // `uret_add()`; the notifier sees to it that the host's value is back in time.
-        unsafe { UserMsr::new(Msr::new(msr)) }.write_safe(self.0, value)
+        let msr = unsafe { UserMsr::new(Msr::new(msr)) };
+
+        if TRACED {
+            msr.write_safe(self.0, value)
+        } else {
+            msr.write_safe_untraced(self.0, value)
+        }
     }
 
-    #[inline]
-    fn event(&self, event: Event, slot: usize, msr: u32, value: u64) {
-        if cfg!(CONFIG_URET_DEBUG) {
-            warn_on!(self.read(msr) != Ok(value));
+    #[inline(always)]
+    fn event(&self, event: Event, slot: Slot, msrs: &PerSlot<Atomic<u32>>, value: u64) {
+        if !TRACED {
+            return;
         }
-        trace::msr(event, slot, msr, value);
+        if cfg!(CONFIG_URET_DEBUG) {
+            warn_on!(self.read(msrs.at(slot).load(Relaxed)) != Ok(value));
+        }
+        trace::msr(event, slot, msrs, value);
     }
 }
 
+/// Does something with the MSRs of this CPU, traced if anybody looks.
+macro_rules! with_msrs {
+    ($token:expr, |$msrs:ident| $do:expr) => {{
+        let token = $token;
+
+        if trace::msrs_are_traced() {
+            out_of_line(move || {
+                let $msrs = &ThisCpuMsrs::<true>(token);
+
+                $do
+            })
+        } else {
+            let $msrs = &ThisCpuMsrs::<false>(token);
+
+            $do
+        }
+    }};
+}
+
+#[cold]
+#[inline(never)]
+fn out_of_line<R>(it: impl FnOnce() -> R) -> R {
+    it()
+}
+
 impl Callback for State {
-    fn user_return(this: &ThisCpu<'_, Notifier<Self>>) {
+    #[inline]
+    fn user_return(this: &Firing<'_, Self>) {
         let other = this.armed_by.load(Relaxed) != current();
 
         this.fired.inc();
@@ -110,7 +151,12 @@ impl Callback for State {
             this.fired_other.inc();
         }
         trace::fire(this.cpu.dirty(), other);
-        restore(this, usize::MAX);
+        let cpu = &this.cpu;
+
+        match with_msrs!(this.token(), |msrs| cpu.restore(msrs, usize::MAX)) {
+            Ok(()) => this.disarm(),
+            Err(err) => cannot_restore(err),
+        }
     }
 }
 
@@ -137,35 +183,38 @@ fn update_notifier(this: &ThisCpu<'_, Notifier<State>>) -> Result {
 
 /// Restores the slots in the bitmap `which`.
 fn restore(this: &ThisCpu<'_, Notifier<State>>, which: usize) {
-    // A slot that could not be restored stays dirty, and the notifier armed: the next return to
-    // user mode tries again. As the host has had this very value, it is a bug all the same.
-    let restored = this.cpu.restore(&ThisCpuMsrs(this.token()), which);
+    let cpu = &this.cpu;
+    let restored = with_msrs!(this.token(), |msrs| cpu.restore(msrs, which));
 
     if let Err(err) = restored.and(update_notifier(this)) {
-        pr_err_once!("BUG: cannot restore the host's values: {err:?}\n");
+        cannot_restore(err);
     }
+}
+
+/// A slot that could not be restored stays dirty, and the notifier armed: the next return to user
+/// mode tries again. As the host has had this very value, it is a bug all the same.
+#[cold]
+fn cannot_restore(err: Error) {
+    pr_err_once!("BUG: cannot restore the host's values: {err:?}\n");
 }
 
 /// See `uret_set()`.
 #[inline]
 pub(crate) fn set(token: &PreemptDisabled, slot: usize, value: u64, mask: u64) -> Result {
     let this = STATE.this_cpu(token);
+    let cpu = &this.cpu;
 
-    this.cpu.set(&ThisCpuMsrs(token), slot, value, mask)?;
+    with_msrs!(token, |msrs| cpu.set(msrs, slot, value, mask))?;
     arm_or_undo(&this)
 }
 
-/// See `uret_set_many()`.
+/// See `uret_set_values()`.
 #[inline]
-pub(crate) fn set_many(token: &PreemptDisabled, msrs: &[bindings::uret_msr]) -> Result {
+pub(crate) fn set_values(token: &PreemptDisabled, values: &bindings::uret_values) -> Result {
     let this = STATE.this_cpu(token);
-    let hw = ThisCpuMsrs(token);
-    let mut result = Ok(());
+    let cpu = &this.cpu;
+    let result = with_msrs!(token, |msrs| cpu.set_values(msrs, values));
 
-    for msr in msrs.iter().filter(|msr| msr.load_into_hardware) {
-        let set = this.cpu.set(&hw, msr.slot as usize, msr.data, msr.mask);
-        result = result.and(set);
-    }
     arm_or_undo(&this)?;
     result
 }
@@ -197,7 +246,7 @@ fn read_host_of(token: &PreemptDisabled, which: usize) -> Result {
     let mut result = Ok(());
 
     for (slot, msr) in SLOTS.iter().filter(|&(slot, _)| which & 1 << slot != 0) {
-        result = result.and(this.cpu.read_host(&ThisCpuMsrs(token), slot, msr));
+        result = result.and(this.cpu.read_host(&ThisCpuMsrs::<true>(token), slot, msr));
     }
     result
 }
@@ -222,7 +271,7 @@ pub(crate) fn add(owner: Owner, msr: u32) -> Result<usize> {
 
     {
         let token = preempt_disable();
-        let hw = ThisCpuMsrs(&token);
+        let hw = ThisCpuMsrs::<true>(&token);
 
         // If it is in a slot already, it may hold a guest's value, but it surely takes it.
         hw.write(msr, hw.read(msr)?)?;

@@ -68,8 +68,12 @@ impl Slots {
 
     /// Returns the slots in use and their MSRs.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, u32)> + '_ {
-        bits(self.used.load(Acquire))
-            .filter_map(|slot| Some((slot, self.slots.get(slot)?.msr.load(Relaxed))))
+        bits(self.used.load(Acquire)).filter_map(|slot| {
+            Some((
+                slot.index(),
+                self.slots.get(slot.index())?.msr.load(Relaxed),
+            ))
+        })
     }
 
     /// Returns the slot of an MSR.
@@ -80,6 +84,7 @@ impl Slots {
     /// Returns the slots of an owner, as a bitmap.
     pub(crate) fn of(&self, owner: Owner) -> usize {
         bits(self.used.load(Acquire))
+            .map(|slot| slot.index())
             .filter(|&slot| self.owner(slot) == owner.0)
             .fold(0, |all, slot| all | 1 << slot)
     }

@@ -12,9 +12,12 @@ use kernel::{
     prelude::*, //
 };
 
-use crate::registry::{
-    SLOTS,
-    STATE, //
+use crate::{
+    cpu::Counts,
+    registry::{
+        SLOTS,
+        STATE, //
+    }, //
 };
 
 /// `slots`: the MSRs that were added.
@@ -39,9 +42,12 @@ impl Writer for Counters {
         for (cpu, state) in STATE.possible_cpus() {
             let cpu = cpu.as_u32();
 
-            for (slot, it) in state.cpu.ready_slots() {
-                let (msr, written, elided) = (it.msr(), it.written.get(), it.elided.get());
-                let restored = it.restored.get();
+            for (slot, msr, counts) in state.cpu.counts() {
+                let Counts {
+                    written,
+                    elided,
+                    restored,
+                } = counts;
 
                 writeln!(f, "{cpu} {slot} {msr:#x} {written} {elided} {restored}")?;
             }

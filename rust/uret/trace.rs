@@ -2,25 +2,33 @@
 
 //! The tracepoints of `include/trace/events/uret.h`.
 
-use kernel::prelude::*;
+use kernel::{
+    msr::writes_are_traced,
+    prelude::*,
+    sync::atomic::Atomic, //
+};
 
-use crate::cpu::Event;
+use crate::cpu::{
+    Event,
+    PerSlot,
+    Slot, //
+};
 
 kernel::declare_trace! {
     /// # Safety
     ///
-    /// Always safe to call.
-    unsafe fn uret_set(slot: c_uint, msr: u32, value: u64);
+    /// `msrs` must be valid for reads at `slot`.
+    unsafe fn uret_set(slot: c_uint, msrs: *const u32, value: u64);
 
     /// # Safety
     ///
-    /// Always safe to call.
-    unsafe fn uret_elide(slot: c_uint, msr: u32, value: u64);
+    /// `msrs` must be valid for reads at `slot`.
+    unsafe fn uret_elide(slot: c_uint, msrs: *const u32, value: u64);
 
     /// # Safety
     ///
-    /// Always safe to call.
-    unsafe fn uret_restore(slot: c_uint, msr: u32, value: u64);
+    /// `msrs` must be valid for reads at `slot`.
+    unsafe fn uret_restore(slot: c_uint, msrs: *const u32, value: u64);
 
     /// # Safety
     ///
@@ -30,15 +38,16 @@ kernel::declare_trace! {
 
 /// Traces what happened to an MSR.
 #[inline(always)]
-pub(crate) fn msr(event: Event, slot: usize, msr: u32, value: u64) {
-    let slot = slot as c_uint;
+pub(crate) fn msr(event: Event, slot: Slot, msrs: &PerSlot<Atomic<u32>>, value: u64) {
+    let slot = slot.index() as c_uint;
+    let msrs = core::ptr::from_ref(msrs).cast::<u32>();
 
-    // SAFETY: These are always safe to call.
+    // SAFETY: There is an entry for each slot.
     unsafe {
         match event {
-            Event::Set => uret_set(slot, msr, value),
-            Event::Elide => uret_elide(slot, msr, value),
-            Event::Restore => uret_restore(slot, msr, value),
+            Event::Set => uret_set(slot, msrs, value),
+            Event::Elide => uret_elide(slot, msrs, value),
+            Event::Restore => uret_restore(slot, msrs, value),
         }
     }
 }
@@ -48,4 +57,32 @@ pub(crate) fn msr(event: Event, slot: usize, msr: u32, value: u64) {
 pub(crate) fn fire(dirty: usize, other_task: bool) {
     // SAFETY: This is always safe to call.
     unsafe { uret_fire(dirty, other_task) };
+}
+
+/// Returns whether somebody wants to know what happens to MSRs. That may change at any time.
+#[inline(always)]
+pub(crate) fn msrs_are_traced() -> bool {
+    if cfg!(CONFIG_URET_DEBUG) || writes_are_traced() {
+        return true;
+    }
+    #[cfg(CONFIG_TRACEPOINTS)]
+    // SAFETY: It's always okay to query the static key for a tracepoint.
+    unsafe {
+        use kernel::{
+            bindings,
+            jump_label::static_branch_unlikely, //
+        };
+
+        if static_branch_unlikely!(bindings::__tracepoint_uret_set, bindings::tracepoint, key)
+            || static_branch_unlikely!(bindings::__tracepoint_uret_elide, bindings::tracepoint, key)
+            || static_branch_unlikely!(
+                bindings::__tracepoint_uret_restore,
+                bindings::tracepoint,
+                key
+            )
+        {
+            return true;
+        }
+    }
+    false
 }

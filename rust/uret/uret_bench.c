@@ -49,7 +49,14 @@ static const u32 real_msrs[] = {
 
 #define FIRST_MADE_UP_MSR	0x0bad0000
 
-static struct uret_msr msrs[URET_MAX_SLOTS];
+/* What KVM keeps of each MSR, and what it hands to uret. */
+static struct {
+	bool load_into_hardware;
+	unsigned int slot;
+	u64 data;
+	u64 mask;
+} msrs[URET_MAX_SLOTS];
+static struct uret_values values;
 static u64 host[URET_MAX_SLOTS];
 static unsigned int nr_slots;
 static int owner;
@@ -125,6 +132,7 @@ static int add_slots(unsigned int nr)
 		return -ENOSPC;
 
 	remove_slots();
+	values.load = 0;
 	for (unsigned int i = 0; i < nr; i++) {
 		int slot = stock ? kvm_add(msr_of(i)) : uret_add(&owner, msr_of(i));
 
@@ -133,6 +141,7 @@ static int add_slots(unsigned int nr)
 		msrs[i].load_into_hardware = true;
 		msrs[i].slot = slot;
 		msrs[i].mask = ~0ULL;
+		values.load |= BIT(slot);
 		rdmsrq(msr_of(i), host[i]);
 		nr_slots = i + 1;
 	}
@@ -145,7 +154,7 @@ static int add_slots(unsigned int nr)
 static noinline void set_slots(void)
 {
 	if (!stock) {
-		uret_set_many(msrs, nr_slots);
+		uret_set_values(&values);
 		return;
 	}
 	for (unsigned int i = 0; i < nr_slots; i++) {
@@ -156,8 +165,10 @@ static noinline void set_slots(void)
 
 static void choose_values(unsigned int dirty, int variant)
 {
-	for (unsigned int i = 0; i < nr_slots; i++)
+	for (unsigned int i = 0; i < nr_slots; i++) {
 		msrs[i].data = i < dirty ? host[i] ^ (1 + variant) : host[i];
+		values.data[msrs[i].slot] = msrs[i].data;
+	}
 }
 
 static void drop(void)

@@ -38,19 +38,11 @@ pub(crate) fn setup() -> Result<usize> {
     kvm::setup(&MSRS)
 }
 
-/// Prepares the table of a new vCPU.
-pub(crate) fn init_vcpu(msrs: &mut [bindings::uret_msr]) {
-    for (index, msr) in msrs.iter_mut().enumerate() {
-        // What is not in the registry gets a slot that does not exist.
-        msr.slot = kvm::slot(index).map_or(u32::MAX, |slot| slot as u32);
-    }
-}
-
 /// A vCPU is about to enter.
 #[inline]
-pub(crate) fn switch_to_guest(token: &PreemptDisabled, msrs: &[bindings::uret_msr]) {
+pub(crate) fn switch_to_guest(token: &PreemptDisabled, values: &bindings::uret_values) {
     // KVM has tried every value when the guest or user space set it.
-    let refused = registry::set_many(token, msrs).is_err();
+    let refused = registry::set_values(token, values).is_err();
 
     if cfg!(CONFIG_URET_DEBUG) {
         warn_on!(refused);

@@ -8,8 +8,8 @@
 #include <linux/tracepoint.h>
 
 DECLARE_EVENT_CLASS(uret_msr,
-	TP_PROTO(unsigned int slot, u32 msr, u64 value),
-	TP_ARGS(slot, msr, value),
+	TP_PROTO(unsigned int slot, const u32 *msrs, u64 value),
+	TP_ARGS(slot, msrs, value),
 	TP_STRUCT__entry(
 		__field(unsigned int, slot)
 		__field(u32, msr)
@@ -17,7 +17,7 @@ DECLARE_EVENT_CLASS(uret_msr,
 	),
 	TP_fast_assign(
 		__entry->slot = slot;
-		__entry->msr = msr;
+		__entry->msr = READ_ONCE(msrs[slot]);
 		__entry->value = value;
 	),
 	TP_printk("slot=%u msr=%#x value=%#llx",
@@ -26,20 +26,20 @@ DECLARE_EVENT_CLASS(uret_msr,
 
 /* A guest's value was written to an MSR. */
 DEFINE_EVENT(uret_msr, uret_set,
-	TP_PROTO(unsigned int slot, u32 msr, u64 value),
-	TP_ARGS(slot, msr, value)
+	TP_PROTO(unsigned int slot, const u32 *msrs, u64 value),
+	TP_ARGS(slot, msrs, value)
 );
 
 /* An MSR held the value already, and was not written. */
 DEFINE_EVENT(uret_msr, uret_elide,
-	TP_PROTO(unsigned int slot, u32 msr, u64 value),
-	TP_ARGS(slot, msr, value)
+	TP_PROTO(unsigned int slot, const u32 *msrs, u64 value),
+	TP_ARGS(slot, msrs, value)
 );
 
 /* The host's value was written to an MSR. */
 DEFINE_EVENT(uret_msr, uret_restore,
-	TP_PROTO(unsigned int slot, u32 msr, u64 value),
-	TP_ARGS(slot, msr, value)
+	TP_PROTO(unsigned int slot, const u32 *msrs, u64 value),
+	TP_ARGS(slot, msrs, value)
 );
 
 /* A CPU is about to return to user mode, and some MSRs are not the host's. */

@@ -171,7 +171,12 @@ impl Counter {
             let executed = difference(now, begin);
             [HOST, GUEST].map(|mode| executed[mode][Class::Instructions as usize])
         };
-        let mut cpus: Vec<[u64; 2]> = self.per_cpu().iter().zip(&window.begin).map(total).collect();
+        let mut cpus: Vec<[u64; 2]> = self
+            .per_cpu()
+            .iter()
+            .zip(&window.begin)
+            .map(total)
+            .collect();
         while cpus.last() == Some(&[0, 0]) {
             cpus.pop();
         }

@@ -9,7 +9,7 @@ use std::thread;
 use anyhow::{bail, ensure, Context, Result};
 use uret_count::record::{self, Record};
 
-use crate::judge::block;
+use crate::judge::{self, block, Outcome};
 use crate::machine::{Images, Machine, Output, Vehicle};
 use crate::report;
 use crate::samples::{counted, find, timed, Measured};
@@ -39,16 +39,21 @@ fn lines(output: &Output) -> Result<Vec<&str>> {
     Ok(block.lines)
 }
 
-/// Counts in QEMU. Returns the results, and the records, which tell two runs apart.
-fn count(bench: &Bench, name: &str, work: &Path) -> Result<(Vec<Measured>, Vec<Record>)> {
-    let work = work.join(name);
-    fs::create_dir_all(&work)?;
+/// Counts in QEMU what `run` of tools/init does. Returns the results, and the records, which tell
+/// two runs apart.
+fn count(
+    images: &Images,
+    plugin: &Path,
+    run: &str,
+    work: &Path,
+) -> Result<(Vec<Measured>, Vec<Record>)> {
+    fs::create_dir_all(work)?;
     let records = work.join("records.jsonl");
-    let machine = Machine::new(Vehicle::Qemu, "bench-count", 600, &work).counting(&bench.plugin, &records);
-    eprintln!("# svm: counting in QEMU, {name} ...");
-    let output = machine.run(&bench.images)?;
+    let machine = Machine::new(Vehicle::Qemu, run, 600, work).counting(plugin, &records);
+    eprintln!("# svm: counting in QEMU ...");
+    let output = machine.run(images)?;
     let lines = lines(&output)?;
-    eprintln!("# svm: {name}: {} s", output.seconds);
+    eprintln!("# svm: {} s", output.seconds);
     let records = record::parse(&fs::read_to_string(&records)?).context("the plugin's records")?;
     Ok((counted(&lines, &records, "svm")?, records))
 }
@@ -96,33 +101,62 @@ const CALIBRATION: &[(&str, f64)] = &[
 ];
 
 /// Stock's PIO exit on SVM, as an independent count has it.
-const PIO: &[(&str, f64)] = &[("vmrun", 1.0), ("vmload", 2.0), ("vmsave", 2.0), ("swapgs", 2.0)];
+const PIO: &[(&str, f64)] = &[
+    ("vmrun", 1.0),
+    ("vmload", 2.0),
+    ("vmsave", 2.0),
+    ("swapgs", 2.0),
+];
 
 fn has(results: &[Measured], mode: &str, scenario: &str, counts: &[(&str, f64)]) -> bool {
     find(results, "svm", mode, scenario).is_some_and(|it| {
-        counts.iter().all(|(class, count)| it.per_op.get(*class) == Some(count))
+        counts
+            .iter()
+            .all(|(class, count)| it.per_op.get(*class) == Some(count))
     })
 }
 
 /// With no VM, the module must cost nothing: the same counts in all states.
 fn free_without_vm(results: &[Measured], scenario: &str) -> Verdict {
-    let states = [("stock", "absent"), ("uret", "loaded"), ("uret", "after-vms")];
-    let found = states.map(|(mode, state)| find(results, "svm", mode, &format!("{scenario}/{state}")));
+    let states = [
+        ("stock", "absent"),
+        ("uret", "loaded"),
+        ("uret", "after-vms"),
+    ];
+    let found =
+        states.map(|(mode, state)| find(results, "svm", mode, &format!("{scenario}/{state}")));
     let good = match found {
         [Some(absent), Some(loaded), Some(after)] => {
             absent.per_op == loaded.per_op && absent.per_op == after.per_op
         }
         _ => false,
     };
-    verdict(good, format!("{scenario} with no VM: the same counts with uret absent, loaded, and after VMs ran"))
+    verdict(
+        good,
+        format!(
+            "{scenario} with no VM: the same counts with uret absent, loaded, and after VMs ran"
+        ),
+    )
 }
 
 /// The paths of the registry that must take no more instructions than stock's.
-const PATHS: &[&str] = &["set-equal:7", "set-new:7", "restore:1/7", "restore:4/7", "restore:7/7"];
+const PATHS: &[&str] = &[
+    "set-equal:7",
+    "set-new:7",
+    "restore:1/7",
+    "restore:4/7",
+    "restore:7/7",
+];
 
 /// What of a path is the registry's, rather than a return to user mode that has nothing to restore.
-pub fn own_instructions(results: &[Measured], platform: &str, mode: &str, path: &str) -> Option<f64> {
-    let count = |path: &str| find(results, platform, mode, path)?.per_op.get("instructions").copied();
+pub fn own_cost(results: &[Measured], platform: &str, mode: &str, path: &str) -> Option<f64> {
+    let count = |path: &str| {
+        let per_op = &find(results, platform, mode, path)?.per_op;
+        per_op
+            .get("instructions")
+            .or_else(|| per_op.get("ticks"))
+            .copied()
+    };
     let rest = match path.starts_with("restore:") {
         true => count("restore:0/7")?,
         false => 0.0,
@@ -131,13 +165,17 @@ pub fn own_instructions(results: &[Measured], platform: &str, mode: &str, path: 
 }
 
 fn cheaper(results: &[Measured], path: &str) -> Verdict {
-    let [stock, uret] = ["stock", "uret"].map(|mode| own_instructions(results, "svm", mode, path));
+    let [stock, uret] = ["stock", "uret"].map(|mode| own_cost(results, "svm", mode, path));
     match (stock, uret) {
         (Some(stock), Some(uret)) => verdict(
             uret <= stock,
             format!(
                 "{path}: {uret} instructions, stock {stock}; the target of half is {}",
-                if uret <= stock / 2.0 { "met" } else { "not met" }
+                if uret <= stock / 2.0 {
+                    "met"
+                } else {
+                    "not met"
+                }
             ),
         ),
         _ => verdict(false, format!("{path}: not measured")),
@@ -152,7 +190,8 @@ fn no_more_writes(results: &[Measured]) -> Verdict {
             let stock = find(results, &uret.platform, "stock", &uret.scenario)?;
             let count = |it: &Measured| it.per_op.get("wrmsr").copied().unwrap_or(0.0);
             // Ticks of the timer write MSRs as well, now and then.
-            (count(uret) > count(stock) + 0.1).then(|| format!("{} {}", uret.platform, uret.scenario))
+            (count(uret) > count(stock) + 0.1)
+                .then(|| format!("{} {}", uret.platform, uret.scenario))
         })
         .collect();
     let what = "uret executes no more WRMSR than stock in any scenario";
@@ -162,10 +201,9 @@ fn no_more_writes(results: &[Measured]) -> Verdict {
     }
 }
 
-/// What must hold.
-fn verdicts(results: &[Measured], identical: bool) -> Vec<Verdict> {
-    let mut all = vec![
-        verdict(identical, "two runs in QEMU give identical counts"),
+/// That what the plugin counts is right.
+fn counts_are_right(results: &[Measured]) -> Vec<Verdict> {
+    vec![
         verdict(
             has(results, "uret", "calibrate", CALIBRATION),
             "the plugin counts known instructions as what they are",
@@ -174,20 +212,57 @@ fn verdicts(results: &[Measured], identical: bool) -> Vec<Verdict> {
             has(results, "stock", "exit-to-user", PIO),
             "stock, exit to user space: 1 VMRUN, 2 VMLOAD, 2 VMSAVE, 2 SWAPGS",
         ),
+    ]
+}
+
+/// What must hold.
+fn verdicts(results: &[Measured], identical: bool) -> Vec<Verdict> {
+    let mut all = vec![verdict(identical, "two runs in QEMU give identical counts")];
+    all.extend(counts_are_right(results));
+    all.extend([
         free_without_vm(results, "syscall"),
         free_without_vm(results, "context-switch"),
         no_more_writes(results),
-    ];
+    ]);
     all.extend(PATHS.iter().map(|path| cheaper(results, path)));
     all
+}
+
+/// Tests the plugin in a machine.
+pub fn check_plugin(images: &Images, plugin: &Path, work: &Path) -> Vec<Outcome> {
+    match count(images, plugin, "counting", &work.join("counting")) {
+        Ok((results, _)) => counts_are_right(&results)
+            .into_iter()
+            .map(|it| {
+                let verdict = if it.good {
+                    judge::Verdict::Pass
+                } else {
+                    judge::Verdict::Fail
+                };
+                Outcome::new(format!("svm: counting: {}", it.what), verdict, "")
+            })
+            .collect(),
+        Err(err) => vec![Outcome::new(
+            "svm: counting",
+            judge::Verdict::Fail,
+            format!("{err:#}"),
+        )],
+    }
 }
 
 /// Measures, prints a table and what must hold, and writes the results and a report.
 pub fn bench(bench: &Bench, work: &Path) -> Result<bool> {
     let (first, second, bochs) = thread::scope(|scope| {
         let bochs = (!bench.svm_only).then(|| scope.spawn(|| time_bochs(bench, work)));
-        let first = count(bench, "run-1", work);
-        let second = count(bench, "run-2", work);
+        let run = |name| {
+            count(
+                &bench.images,
+                &bench.plugin,
+                "bench-count",
+                &work.join(name),
+            )
+        };
+        let (first, second) = (run("run-1"), run("run-2"));
         let bochs = bochs.map(|it| it.join().expect("it does not panic"));
         (first, second, bochs)
     });
@@ -233,7 +308,10 @@ mod tests {
             mode: mode.into(),
             scenario: scenario.into(),
             ops: 1,
-            per_op: counts.iter().map(|(name, it)| (name.to_string(), *it)).collect(),
+            per_op: counts
+                .iter()
+                .map(|(name, it)| (name.to_string(), *it))
+                .collect(),
             guest: PerOp::new(),
             mean: PerOp::new(),
             spread: None,
@@ -248,7 +326,11 @@ mod tests {
             let mut counts = CALIBRATION.to_vec();
             counts[i].1 += 1.0;
             let wrong = [measured("uret", "calibrate", &counts)];
-            assert!(!has(&wrong, "uret", "calibrate", CALIBRATION), "{}", counts[i].0);
+            assert!(
+                !has(&wrong, "uret", "calibrate", CALIBRATION),
+                "{}",
+                counts[i].0
+            );
             counts.remove(i);
             let missing = [measured("uret", "calibrate", &counts)];
             assert!(!has(&missing, "uret", "calibrate", CALIBRATION));
@@ -258,11 +340,17 @@ mod tests {
     #[test]
     fn a_module_that_costs_something_is_noticed() {
         let states = |counts: [f64; 3]| {
-            [("stock", "absent"), ("uret", "loaded"), ("uret", "after-vms")]
-                .iter()
-                .zip(counts)
-                .map(|((mode, state), it)| measured(mode, &format!("syscall/{state}"), &[("instructions", it)]))
-                .collect::<Vec<_>>()
+            [
+                ("stock", "absent"),
+                ("uret", "loaded"),
+                ("uret", "after-vms"),
+            ]
+            .iter()
+            .zip(counts)
+            .map(|((mode, state), it)| {
+                measured(mode, &format!("syscall/{state}"), &[("instructions", it)])
+            })
+            .collect::<Vec<_>>()
         };
         assert!(free_without_vm(&states([9.0, 9.0, 9.0]), "syscall").good);
         assert!(!free_without_vm(&states([9.0, 10.0, 9.0]), "syscall").good);
@@ -273,7 +361,8 @@ mod tests {
     #[test]
     fn more_writes_than_stock_are_noticed() {
         let both = |stock: f64, uret: f64| {
-            [("stock", stock), ("uret", uret)].map(|(mode, it)| measured(mode, "a", &[("wrmsr", it)]))
+            [("stock", stock), ("uret", uret)]
+                .map(|(mode, it)| measured(mode, "a", &[("wrmsr", it)]))
         };
         assert!(no_more_writes(&both(2.0, 2.0)).good);
         assert!(!no_more_writes(&both(2.0, 3.0)).good);
@@ -288,7 +377,10 @@ mod tests {
             measured("uret", "restore:0/7", &[("instructions", 40.0)]),
             measured("uret", "restore:7/7", &[("instructions", 90.0)]),
         ];
-        assert_eq!(own_instructions(&results, "svm", "stock", "restore:7/7"), Some(100.0));
+        assert_eq!(
+            own_cost(&results, "svm", "stock", "restore:7/7"),
+            Some(100.0)
+        );
         assert!(cheaper(&results, "restore:7/7").good);
         assert!(cheaper(&results, "restore:7/7").what.ends_with("is met"));
         assert!(!cheaper(&results, "restore:1/7").good);

@@ -145,7 +145,10 @@ impl Machine {
                 // Time is the number of instructions, and nothing is random.
                 let mut command = qemu_command(images, &cmdline, 1);
                 command
-                    .args("-icount shift=0,sleep=off -rtc base=2026-01-01,clock=vm -seed 1".split(' '))
+                    .args(
+                        "-icount shift=0,sleep=off -rtc base=2026-01-01,clock=vm -seed 1"
+                            .split(' '),
+                    )
                     .args(["-plugin", &plugin]);
                 command
             }

@@ -19,6 +19,7 @@ use clap::{Parser, Subcommand};
 
 use crate::bench::Bench;
 use crate::machine::{Images, Machine, Vehicle};
+use crate::plan::Check;
 
 #[derive(Parser)]
 #[command(version, about)]
@@ -69,6 +70,9 @@ enum Run {
         /// The initramfs that has KVM's selftests for Bochs.
         #[arg(long)]
         kvm_bochs: Option<PathBuf>,
+        /// The plugin for QEMU, to be tested, too.
+        #[arg(long)]
+        plugin: Option<PathBuf>,
         /// Run in QEMU only.
         #[arg(long)]
         svm_only: bool,
@@ -113,11 +117,17 @@ fn run(boot: Boot) -> Result<bool> {
         Run::Check {
             kvm_qemu,
             kvm_bochs,
+            plugin,
             svm_only,
             slow,
         } => {
-            let kvm = [(Vehicle::Qemu, kvm_qemu), (Vehicle::Bochs, kvm_bochs)];
-            plan::check(&images, kvm, svm_only, slow, &boot.work)
+            let check = Check {
+                kvm: [(Vehicle::Qemu, kvm_qemu), (Vehicle::Bochs, kvm_bochs)],
+                plugin,
+                svm_only,
+                slow,
+            };
+            plan::check(&images, check, &boot.work)
         }
         Run::Bench {
             plugin,

@@ -8,6 +8,7 @@ use std::thread;
 
 use anyhow::Result;
 
+use crate::bench::check_plugin;
 use crate::judge::{block, compare, ktap, kvm_tests, splat, Outcome, Verdict};
 use crate::machine::{Images, Machine, Output, Vehicle};
 
@@ -33,7 +34,7 @@ const KTAP: [(&str, &str); 7] = [
 const TESTS: &str = "kunit,notifier,tsc_aux,values-uret,values-stock,modules,transitions,demo";
 
 /// KVM's selftests for each vehicle, as an initramfs.
-type KvmTests = [(Vehicle, Option<PathBuf>); 2];
+pub type KvmTests = [(Vehicle, Option<PathBuf>); 2];
 
 fn boots(images: &Images, kvm: KvmTests, svm_only: bool, slow: u64) -> Vec<Boot> {
     let boot = |vehicle, run, limit: u64| Boot {
@@ -139,45 +140,69 @@ fn run_all(boots: Vec<Boot>, work: &Path, mut each: impl FnMut(&Boot, Result<Out
     });
 }
 
+/// Prints results as TAP, and counts them.
+#[derive(Default)]
+struct Tap {
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+}
+
+impl Tap {
+    fn all(&self) -> usize {
+        self.passed + self.failed + self.skipped
+    }
+
+    fn add(&mut self, outcomes: Vec<Outcome>) {
+        for outcome in outcomes {
+            let (word, directive, count) = match outcome.verdict {
+                Verdict::Pass => ("ok", "", &mut self.passed),
+                Verdict::Fail => ("not ok", "", &mut self.failed),
+                Verdict::Skip => ("ok", " # SKIP", &mut self.skipped),
+            };
+            *count += 1;
+            println!("{word} {} {}{directive}", self.all(), outcome.name);
+            for line in outcome.note.lines() {
+                println!("#   {}", line.trim_start_matches("# "));
+            }
+        }
+    }
+}
+
+/// What to test besides the usual.
+pub struct Check {
+    pub kvm: KvmTests,
+    /// The plugin for QEMU that counts.
+    pub plugin: Option<PathBuf>,
+    pub svm_only: bool,
+    pub slow: u64,
+}
+
 /// Runs the tests. Prints TAP and a last line `N passed, N failed, N skipped`.
-pub fn check(
-    images: &Images,
-    kvm: KvmTests,
-    svm_only: bool,
-    slow: u64,
-    work: &Path,
-) -> Result<bool> {
-    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+pub fn check(images: &Images, check: Check, work: &Path) -> Result<bool> {
+    let mut tap = Tap::default();
 
     println!("TAP version 13");
-    run_all(boots(images, kvm, svm_only, slow), work, |boot, output| {
-        let outcomes = match output {
+    if let Some(plugin) = &check.plugin {
+        tap.add(check_plugin(images, plugin, work));
+    }
+    let boots = boots(images, check.kvm, check.svm_only, check.slow);
+    run_all(boots, work, |boot, output| {
+        tap.add(match output {
             Ok(output) => {
                 let platform = boot.vehicle.platform();
                 eprintln!("# {platform}: {}: {} s", boot.run, output.seconds);
                 judge(boot, &output)
             }
             Err(err) => vec![Outcome::new(boot.run, Verdict::Fail, format!("{err:#}"))],
-        };
-        for outcome in outcomes {
-            let number = passed + failed + skipped + 1;
-            let (word, directive) = match outcome.verdict {
-                Verdict::Pass => ("ok", ""),
-                Verdict::Fail => ("not ok", ""),
-                Verdict::Skip => ("ok", " # SKIP"),
-            };
-            println!("{word} {number} {}{directive}", outcome.name);
-            for line in outcome.note.lines() {
-                println!("#   {}", line.trim_start_matches("# "));
-            }
-            match outcome.verdict {
-                Verdict::Pass => passed += 1,
-                Verdict::Fail => failed += 1,
-                Verdict::Skip => skipped += 1,
-            }
-        }
+        });
     });
-    println!("1..{}", passed + failed + skipped);
+    println!("1..{}", tap.all());
+    let Tap {
+        passed,
+        failed,
+        skipped,
+    } = tap;
     println!("{passed} passed, {failed} failed, {skipped} skipped");
     Ok(failed == 0 && passed > 0)
 }

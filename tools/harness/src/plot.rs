@@ -32,8 +32,17 @@ const SWITCHES: &[&str] = &[
     "nested-entry",
 ];
 
-fn count(results: &[Measured], platform: &str, mode: &str, scenario: &str, class: &str) -> Option<f64> {
-    find(results, platform, mode, scenario)?.per_op.get(class).copied()
+fn count(
+    results: &[Measured],
+    platform: &str,
+    mode: &str,
+    scenario: &str,
+    class: &str,
+) -> Option<f64> {
+    find(results, platform, mode, scenario)?
+        .per_op
+        .get(class)
+        .copied()
 }
 
 /// Instructions are what is drawn, or ticks where they are all there is.
@@ -52,9 +61,11 @@ fn bars(results: &[Measured], platform: &str, class: &str, file: &Path, title: &
         .filter(|it| count(results, platform, "stock", it, class).is_some())
         .copied()
         .collect();
-    let all = rows
-        .iter()
-        .flat_map(|it| MODES.iter().filter_map(|mode| count(results, platform, mode.0, it, class)));
+    let all = rows.iter().flat_map(|it| {
+        MODES
+            .iter()
+            .filter_map(|mode| count(results, platform, mode.0, it, class))
+    });
     let most = all.fold(1.0, f64::max) * 1.12;
 
     let height = 90 + 44 * rows.len() as u32;
@@ -84,24 +95,44 @@ fn bars(results: &[Measured], platform: &str, class: &str, file: &Path, title: &
             .filter_map(|(row, it)| Some((row, count(results, platform, mode, it, class)?)))
             .collect();
         chart
-            .draw_series(values.iter().map(|(row, value)| Rectangle::new(bar(*row, *value).1, color.filled())))?
+            .draw_series(
+                values
+                    .iter()
+                    .map(|(row, value)| Rectangle::new(bar(*row, *value).1, color.filled())),
+            )?
             .label(*mode)
             .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 12, y + 5)], color.filled()));
         chart.draw_series(values.iter().map(|(row, value)| {
-            Text::new(format!("{value:.0}"), (*value + most / 200.0, bar(*row, *value).0 - 0.06), (FONT, 13))
+            Text::new(
+                format!("{value:.0}"),
+                (*value + most / 200.0, bar(*row, *value).0 - 0.06),
+                (FONT, 13),
+            )
         }))?;
     }
     for (row, name) in rows.iter().enumerate() {
         let (x, y) = chart.backend_coord(&(0.0, (rows.len() - row) as f64 - 0.4));
         area.draw(&Text::new(name.to_string(), (x - 160, y - 4), (FONT, 14)))?;
     }
-    chart.configure_series_labels().border_style(BLACK).background_style(WHITE).draw()?;
+    chart
+        .configure_series_labels()
+        .border_style(BLACK)
+        .background_style(WHITE)
+        .draw()?;
     area.present()?;
     Ok(())
 }
 
 /// A line for each mode: what it costs, by the number behind a scenario's name.
-fn lines(results: &[Measured], platform: &str, class: &str, families: &[&str], file: &Path, title: &str, x: &str) -> Result<bool> {
+fn lines(
+    results: &[Measured],
+    platform: &str,
+    class: &str,
+    families: &[&str],
+    file: &Path,
+    title: &str,
+    x: &str,
+) -> Result<bool> {
     let mut series = Vec::new();
     for family in families {
         for (mode, color) in MODES {
@@ -114,12 +145,19 @@ fn lines(results: &[Measured], platform: &str, class: &str, families: &[&str], f
                 })
                 .collect();
             if points.len() > 1 {
-                series.push((format!("{mode}, {family}"), color, family != &families[0], points));
+                series.push((
+                    format!("{mode}, {family}"),
+                    color,
+                    family != &families[0],
+                    points,
+                ));
             }
         }
     }
     let all = || series.iter().flat_map(|it| it.3.iter());
-    let (x_most, y_most) = all().fold((1.0, 1.0), |(x, y): (f64, f64), it| (x.max(it.0), y.max(it.1)));
+    let (x_most, y_most) = all().fold((1.0, 1.0), |(x, y): (f64, f64), it| {
+        (x.max(it.0), y.max(it.1))
+    });
     if series.is_empty() {
         return Ok(false);
     }
@@ -145,7 +183,11 @@ fn lines(results: &[Measured], platform: &str, class: &str, families: &[&str], f
             .draw_series(LineSeries::new(points.clone(), style))?
             .label(name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], style));
-        chart.draw_series(points.into_iter().map(|it| Circle::new(it, 3, color.filled())))?;
+        chart.draw_series(
+            points
+                .into_iter()
+                .map(|it| Circle::new(it, 3, color.filled())),
+        )?;
     }
     chart
         .configure_series_labels()
@@ -170,15 +212,33 @@ pub fn draw(results: &[Measured], platform: &str, dir: &Path) -> Result<Vec<Plot
     };
     let upper = platform.to_uppercase();
 
-    add("switches", format!("{upper}: {class} of the host per switch"), &|file, title| {
-        bars(results, platform, class, file, title)?;
-        Ok(true)
-    })?;
-    add("slots", format!("{upper}: {class} to set all slots before an entry"), &|file, title| {
-        lines(results, platform, class, &["set-new", "set-equal"], file, title, "slots")
-    })?;
-    add("vcpus", format!("{upper}: {class} per turn of vCPUs that share a CPU"), &|file, title| {
-        lines(results, platform, class, &["turns"], file, title, "vCPUs")
-    })?;
+    add(
+        "switches",
+        format!("{upper}: {class} of the host per switch"),
+        &|file, title| {
+            bars(results, platform, class, file, title)?;
+            Ok(true)
+        },
+    )?;
+    add(
+        "slots",
+        format!("{upper}: {class} to set all slots before an entry"),
+        &|file, title| {
+            lines(
+                results,
+                platform,
+                class,
+                &["set-new", "set-equal"],
+                file,
+                title,
+                "slots",
+            )
+        },
+    )?;
+    add(
+        "vcpus",
+        format!("{upper}: {class} per turn of vCPUs that share a CPU"),
+        &|file, title| lines(results, platform, class, &["turns"], file, title, "vCPUs"),
+    )?;
     Ok(plots)
 }

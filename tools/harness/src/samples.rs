@@ -31,7 +31,7 @@ pub struct Measured {
     /// As `per_op`, but the mean, with timer ticks and whatever else came between.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub mean: PerOp,
-    /// How far apart the quartiles of `per_op["ticks"]` are.
+    /// How far apart the quartiles of the ticks, or of the instructions that they stand for, are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spread: Option<f64>,
 }
@@ -110,7 +110,10 @@ pub fn counted(lines: &[&str], records: &[Record], platform: &str) -> Result<Vec
             None => {}
         }
     }
-    ensure!(records.next().is_none(), "the plugin has counted more than was announced");
+    ensure!(
+        records.next().is_none(),
+        "the plugin has counted more than was announced"
+    );
     ensure!(!results.is_empty(), "nothing was measured");
     Ok(results)
 }
@@ -136,9 +139,11 @@ impl Batches {
 
     /// What an operation adds: the median, and how far apart the quartiles are.
     fn per_op(&self) -> Result<(f64, f64)> {
-        let (Some((n, small)), Some((m, large)), 2) =
-            (self.0.first_key_value(), self.0.last_key_value(), self.0.len())
-        else {
+        let (Some((n, small)), Some((m, large)), 2) = (
+            self.0.first_key_value(),
+            self.0.last_key_value(),
+            self.0.len(),
+        ) else {
             bail!("there are not two sizes of batches");
         };
         ensure!(small.len() == large.len() && m > n, "batches are missing");
@@ -161,7 +166,7 @@ struct Timed {
 
 /// Makes results of the output of `bench.sh time`.
 ///
-/// In Bochs, the TSC counts instructions, but goes on while the CPU is idle.
+/// In Bochs, the TSC counts instructions, of host and guest, but goes on while the CPU is idle.
 pub fn timed(lines: &[&str], platform: &str, vehicle: &str) -> Result<Vec<Measured>> {
     let mut all: Vec<((String, String), Timed)> = Vec::new();
     let (mut mode, mut state) = ("", "");
@@ -195,10 +200,12 @@ pub fn timed(lines: &[&str], platform: &str, vehicle: &str) -> Result<Vec<Measur
 
     let measured = |((mode, scenario), timed): ((String, String), Timed)| {
         let (ticks, spread) = timed.ticks.per_op().with_context(|| scenario.clone())?;
-        let mut per_op = PerOp::from([("ticks".to_string(), ticks)]);
-        if vehicle == "bochs" && scenario != "guest-idle-guest" {
-            per_op.insert("instructions".to_string(), ticks);
-        }
+        let unit = match (vehicle, scenario.as_str()) {
+            ("bochs", "guest-idle-guest") => "ticks",
+            ("bochs", _) => "instructions",
+            _ => "ticks",
+        };
+        let mut per_op = PerOp::from([(unit.to_string(), ticks)]);
         for (class, batches) in ["wrmsr", "rdmsr"].into_iter().zip(&timed.msrs) {
             if !batches.0.is_empty() {
                 per_op.insert(class.to_string(), batches.per_op()?.0);
@@ -220,7 +227,12 @@ pub fn timed(lines: &[&str], platform: &str, vehicle: &str) -> Result<Vec<Measur
 }
 
 /// Finds what one scenario costs.
-pub fn find<'a>(results: &'a [Measured], platform: &str, mode: &str, scenario: &str) -> Option<&'a Measured> {
+pub fn find<'a>(
+    results: &'a [Measured],
+    platform: &str,
+    mode: &str,
+    scenario: &str,
+) -> Option<&'a Measured> {
     results
         .iter()
         .find(|it| it.platform == platform && it.mode == mode && it.scenario == scenario)
@@ -239,7 +251,13 @@ mod tests {
 
     #[test]
     fn records_get_the_names_that_were_announced() {
-        let lines = ["STATE stock vm", "noise", "COUNT exit-to-user 10", "STATE uret loaded", "COUNT syscall 5"];
+        let lines = [
+            "STATE stock vm",
+            "noise",
+            "COUNT exit-to-user 10",
+            "STATE uret loaded",
+            "COUNT syscall 5",
+        ];
         let results = counted(&lines, &[record(10, 3), record(7, 0)], "svm").unwrap();
         assert_eq!(results[0].mode, "stock");
         assert_eq!(results[0].scenario, "exit-to-user");
@@ -293,7 +311,12 @@ mod tests {
     #[test]
     fn batches_that_are_missing_are_errors() {
         assert!(timed(&["TICKS a 1 10"], "vmx", "bochs").is_err());
-        assert!(timed(&["TICKS a 1 10", "TICKS a 2 20", "TICKS a 1 10"], "vmx", "bochs").is_err());
+        assert!(timed(
+            &["TICKS a 1 10", "TICKS a 2 20", "TICKS a 1 10"],
+            "vmx",
+            "bochs"
+        )
+        .is_err());
         assert!(timed(&[], "vmx", "bochs").is_err());
         assert!(timed(&["TICKS a 1 x"], "vmx", "bochs").is_err());
     }

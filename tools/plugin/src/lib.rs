@@ -55,7 +55,11 @@ fn place(insn: &Instruction<'_>) -> Place {
 }
 
 impl HasCallbacks for Count {
-    fn on_translation_block_translate(&mut self, _id: PluginId, tb: TranslationBlock) -> Result<()> {
+    fn on_translation_block_translate(
+        &mut self,
+        _id: PluginId,
+        tb: TranslationBlock,
+    ) -> Result<()> {
         for (i, insn) in tb.instructions().enumerate() {
             let place = place(&insn);
             if i == 0 {
