@@ -15,6 +15,7 @@ help: ## this list
 	@echo "Variables:"
 	@echo "  KSRC=DIR   a kernel source of yours, instead of the one from Debian's archive"
 	@echo "  DEBUG=1    a kernel with KASAN, UBSAN, lockdep and more (check, shell)"
+	@echo "  ONLY=...   names out of tools/mutants (mutants)"
 	@echo "  QUICK=1    leave KVM's own selftests out (check)"
 	@echo "  XDG_CACHE_HOME  where downloads and builds are kept, in a folder uret"
 
@@ -41,7 +42,7 @@ bisect: ## build the kernel at each patch of the series (takes a while)
 	@tools/deps.sh && tools/source.sh && tools/bisect.sh
 
 mutants: ## break the code on purpose, and see that the tests notice (takes a while)
-	@tools/mutants.sh
+	@tools/mutants.sh $(ONLY)
 
 fmt: ## format the Rust code
 	@tools/lint.sh fmt

@@ -1,6 +1,8 @@
 #!/bin/bash
 # Breaks the code in one place after the other, and sees to it that tests notice: at least two for each
 # line of tools/mutants. Runs on QEMU only, and takes about two minutes for each.
+#
+#	mutants.sh [NAME...]	all of them, or these only
 
 here=$(dirname "$0")
 . "$here/lib.sh"
@@ -33,6 +35,7 @@ survivors=0
 mkdir -p "$WORK"
 while IFS='|' read -r name file expression; do
 	case $name in '' | '#'*) continue ;; esac
+	case " $* " in "  " | *" $name "*) ;; *) continue ;; esac
 	git -C "$SOURCE" checkout -q .
 	sed -i "$expression" "$SOURCE/$file"
 	git -C "$SOURCE" diff --quiet && die "tools/mutants: \"$name\" changes nothing"

@@ -23,9 +23,9 @@ plugin()
 	if [ "$version" -lt 6 ]; then
 		die "QEMU $version is too old to count with" "Install 7.2 or later: Debian 12 has that in qemu-system-x86."
 	elif [ "$version" -lt 9 ]; then
-		api=api-v1
+		api="api-v1"
 	else
-		api=api-v3
+		api="api-v3"
 	fi
 	PLUGIN=$CACHE/cargo-target/$api/release/liburet_plugin.so
 	stage "plugin for QEMU $version" "Is crates.io reachable?" \

@@ -154,7 +154,7 @@ int uret_vmx_setup(void);
 void uret_vmx_switch_to_guest(const struct uret_values *values);
 int uret_svm_setup(void);
 void uret_svm_switch_to_guest(u64 tsc_aux);
-int uret_kvm_find(u32 msr);
+u32 uret_kvm_msr(unsigned int index);
 void uret_kvm_update(struct uret_values *values, unsigned int index, bool load,
 		     u64 data, u64 mask);
 int uret_kvm_set(unsigned int index, u64 value, u64 mask);

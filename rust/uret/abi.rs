@@ -167,8 +167,8 @@ unsafe extern "C" fn uret_svm_switch_to_guest(tsc_aux: u64) {
 ///
 /// Safe to call in the context that the header names.
 #[export]
-unsafe extern "C" fn uret_kvm_find(msr: u32) -> c_int {
-    number(kvm::find(msr))
+unsafe extern "C" fn uret_kvm_msr(index: c_uint) -> u32 {
+    kvm::msr(index as usize)
 }
 
 /// # Safety

@@ -88,14 +88,9 @@ pub(crate) fn slot(index: usize) -> Result<usize> {
         .ok_or(ENXIO)
 }
 
-/// Returns KVM's number of an MSR. KVM asks that at each change between L1 and L2.
-pub(crate) fn find(msr: u32) -> Result<usize> {
-    INDICES
-        .msrs
-        .iter()
-        .take(INDICES.nr.load(Acquire))
-        .position(|it| it.load(Relaxed) == msr)
-        .ok_or(ENOENT)
+/// Returns one of KVM's MSRs, or 0.
+pub(crate) fn msr(index: usize) -> u32 {
+    INDICES.msrs.get(index).map_or(0, |msr| msr.load(Relaxed))
 }
 
 /// Notes in a vCPU's values what one of its MSRs shall be, and whether it shall be set at all.

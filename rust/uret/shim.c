@@ -27,7 +27,7 @@ EXPORT_SYMBOL_FOR_MODULES(uret_vmx_setup, "kvm-intel");
 EXPORT_SYMBOL_FOR_MODULES(uret_vmx_switch_to_guest, "kvm-intel");
 EXPORT_SYMBOL_FOR_MODULES(uret_svm_setup, "kvm-amd");
 EXPORT_SYMBOL_FOR_MODULES(uret_svm_switch_to_guest, "kvm-amd");
-EXPORT_SYMBOL_FOR_MODULES(uret_kvm_find, "kvm");
+EXPORT_SYMBOL_FOR_MODULES(uret_kvm_msr, "kvm");
 EXPORT_SYMBOL_FOR_MODULES(uret_kvm_update, "kvm-intel");
 EXPORT_SYMBOL_FOR_MODULES(uret_kvm_set, "kvm");
 EXPORT_SYMBOL_FOR_MODULES(uret_kvm_get, "kvm");

@@ -35,8 +35,8 @@ module_param(stock, bool, 0444);
 MODULE_PARM_DESC(stock, "measure KVM's own code instead of uret");
 
 /* See tools/testing/selftests/uret/marker.h. */
-#define MARKER_CODE(letter)	".byte 0x0f, 0x1f, 0x84, 0x00, 'u', 'r', 't', '" letter "'\n\t"
-#define MARKER(letter)		asm volatile(MARKER_CODE(letter) ::: "memory")
+#define SAMPLE_STARTS	".byte 0x0f, 0x1f, 0x84, 0x00, 'u', 'r', 't', 'S'\n\t"
+#define OPERATION_DONE	".byte 0x0f, 0x1f, 0x84, 0x00, 'u', 'r', 't', 'O'\n\t"
 
 /* What KVM has of slots, at most: KVM_MAX_NR_USER_RETURN_MSRS in msrs.h. */
 #define MAX_STOCK_SLOTS	16
@@ -187,9 +187,9 @@ static void set_repeatedly(unsigned int dirty, unsigned long times)
 	for (unsigned long i = 0; i < times; i++) {
 		if (dirty)
 			choose_values(dirty, !(i & 1));
-		MARKER("S");
+		asm volatile(SAMPLE_STARTS ::: "memory");
 		set_slots();
-		MARKER("O");
+		asm volatile(OPERATION_DONE ::: "memory");
 	}
 	drop();
 	preempt_enable();
@@ -201,7 +201,7 @@ static void make_dirty(unsigned int dirty)
 	preempt_disable();
 	set_slots();
 	preempt_enable();
-	MARKER("S");
+	asm volatile(SAMPLE_STARTS ::: "memory");
 }
 
 /*
@@ -224,7 +224,7 @@ static int calibrate(unsigned long times)
 	native_store_gdt(&gdt);
 	store_idt(&idt);
 	for (unsigned long i = 0; i < times; i++) {
-		asm volatile(MARKER_CODE("S")
+		asm volatile(SAMPLE_STARTS
 			     "movl %[msr], %%ecx\n\t"
 			     "rdmsr\n\t"
 			     "wrmsr\n\t"
@@ -250,7 +250,7 @@ static int calibrate(unsigned long times)
 			     "nop\n\t"
 			     "nop\n\t"
 			     "nop\n\t"
-			     MARKER_CODE("O")
+			     OPERATION_DONE
 			     : [dummy] "+m" (dummy)
 			     : [msr] "i" (MSR_TSC_AUX), [gdt] "m" (gdt), [idt] "m" (idt),
 			       [page] "r" (__pa(vmcb))

@@ -116,15 +116,17 @@ fn has(results: &[Measured], mode: &str, scenario: &str, counts: &[(&str, f64)])
     })
 }
 
+/// In which mode and state what needs no VM is measured.
+pub const STATES: [(&str, &str); 3] = [
+    ("stock", "absent"),
+    ("uret", "loaded"),
+    ("uret", "after-vms"),
+];
+
 /// With no VM, the module must cost nothing: the same counts in all states.
 fn free_without_vm(results: &[Measured], scenario: &str) -> Verdict {
-    let states = [
-        ("stock", "absent"),
-        ("uret", "loaded"),
-        ("uret", "after-vms"),
-    ];
     let found =
-        states.map(|(mode, state)| find(results, "svm", mode, &format!("{scenario}/{state}")));
+        STATES.map(|(mode, state)| find(results, "svm", mode, &format!("{scenario}/{state}")));
     let good = match found {
         [Some(absent), Some(loaded), Some(after)] => {
             absent.per_op == loaded.per_op && absent.per_op == after.per_op
@@ -340,17 +342,13 @@ mod tests {
     #[test]
     fn a_module_that_costs_something_is_noticed() {
         let states = |counts: [f64; 3]| {
-            [
-                ("stock", "absent"),
-                ("uret", "loaded"),
-                ("uret", "after-vms"),
-            ]
-            .iter()
-            .zip(counts)
-            .map(|((mode, state), it)| {
-                measured(mode, &format!("syscall/{state}"), &[("instructions", it)])
-            })
-            .collect::<Vec<_>>()
+            STATES
+                .iter()
+                .zip(counts)
+                .map(|((mode, state), it)| {
+                    measured(mode, &format!("syscall/{state}"), &[("instructions", it)])
+                })
+                .collect::<Vec<_>>()
         };
         assert!(free_without_vm(&states([9.0, 9.0, 9.0]), "syscall").good);
         assert!(!free_without_vm(&states([9.0, 10.0, 9.0]), "syscall").good);

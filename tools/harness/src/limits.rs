@@ -27,7 +27,6 @@ const ALL: &[&str] = &[
     "two-guests-equal",
     "two-guests-different",
 ];
-const NO_VM: &[&str] = &["syscall", "context-switch"];
 
 const LIMITS: &[Limit] = &[
     Limit {
@@ -145,18 +144,10 @@ const LIMITS: &[Limit] = &[
         count: 0.0,
         why: "no return to user mode in between",
     },
-    Limit {
-        platform: "",
-        scenarios: NO_VM,
-        class: "wrmsr",
-        count: 0.0,
-        why: "there is nothing to switch",
-    },
 ];
 
 /// Returns the limit of a class in a scenario, if it is known.
 pub fn limit(platform: &str, scenario: &str, class: &str) -> Option<&'static Limit> {
-    let scenario = scenario.split('/').next().unwrap_or(scenario);
     LIMITS.iter().find(|it| {
         (it.platform.is_empty() || it.platform == platform)
             && it.scenarios.contains(&scenario)
@@ -172,7 +163,7 @@ mod tests {
     fn limits_are_found_by_platform_and_scenario() {
         assert_eq!(limit("svm", "exit-to-user", "vmload").unwrap().count, 2.0);
         assert!(limit("vmx", "exit-to-user", "vmload").is_none());
-        assert_eq!(limit("vmx", "syscall/absent", "wrmsr").unwrap().count, 0.0);
+        assert_eq!(limit("vmx", "exit-in-kernel", "rdmsr").unwrap().count, 0.0);
     }
 
     #[test]

@@ -214,7 +214,7 @@ pub fn draw(results: &[Measured], platform: &str, dir: &Path) -> Result<Vec<Plot
 
     add(
         "switches",
-        format!("{upper}: {class} of the host per switch"),
+        format!("{upper}: {class} per switch"),
         &|file, title| {
             bars(results, platform, class, file, title)?;
             Ok(true)

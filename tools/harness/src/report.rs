@@ -9,7 +9,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::bench::{own_cost, Verdict};
+use crate::bench::{own_cost, Verdict, STATES};
 use crate::limits::limit;
 use crate::plot;
 use crate::samples::{find, Measured};
@@ -40,9 +40,30 @@ const CLASSES: &[&str] = &[
 /// What the registry cost before it was made cheap, in instructions.
 const BEFORE: &str = include_str!("../before.json");
 
-/// Removes what is only there to be plotted, or to check the plugin.
+/// Removes what is shown elsewhere: in plots, or what is measured with no VM.
 fn is_switch(scenario: &str) -> bool {
-    !scenario.contains(':') && scenario != "calibrate"
+    !scenario.contains([':', '/']) && scenario != "calibrate"
+}
+
+/// What is measured with no VM: a line for each kind.
+fn without_vm(results: &[Measured], platform: &str) -> Vec<String> {
+    let line = |kind: &str| {
+        let counts = STATES.map(|(mode, state)| {
+            let found = find(results, platform, mode, &format!("{kind}/{state}"));
+            number(found.and_then(|it| {
+                let per_op = &it.per_op;
+                per_op
+                    .get("instructions")
+                    .or_else(|| per_op.get("ticks"))
+                    .copied()
+            }))
+        });
+        format!(
+            "{kind}, with no VM: {} with uret absent, loaded, and after VMs ran",
+            counts.join(", ")
+        )
+    };
+    ["syscall", "context-switch"].map(line).to_vec()
 }
 
 fn platforms(results: &[Measured]) -> Vec<(&str, &str)> {
@@ -161,6 +182,9 @@ pub fn table(results: &[Measured]) -> String {
                 .collect();
             let _ = writeln!(out, "{}", line.join("  ").trim_end());
         }
+        for line in without_vm(results, platform) {
+            let _ = writeln!(out, "{line}");
+        }
     }
     out
 }
@@ -195,6 +219,11 @@ fn switches(out: &mut String, results: &[Measured], platform: &str) {
         })
         .collect();
     markdown_table(out, &header, &rows);
+
+    for line in without_vm(results, platform) {
+        let _ = writeln!(out, "- {line}");
+    }
+    let _ = writeln!(out);
 
     let mut reasons: Vec<(&str, f64, &str, Vec<&str>)> = Vec::new();
     for scenario in names {
@@ -269,8 +298,8 @@ pub fn write(results: &[Measured], verdicts: &[Verdict], dir: &Path) -> Result<(
     )?;
 
     let mut out = String::from(
-        "# What switches cost, stock KVM and uret\n\nCounts are medians of all operations; instructions and all \
-         others are those of the host.\n\n",
+        "# What switches cost, stock KVM and uret\n\nCounts are medians of all operations; in QEMU, they are \
+         those of the host.\n\n",
     );
     for (platform, vehicle) in platforms(results) {
         let _ = writeln!(out, "## {}\n", title(platform, vehicle));

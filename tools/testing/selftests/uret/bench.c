@@ -98,9 +98,9 @@ static void count(struct bench *bench, const char *name, unsigned long operation
 	operate(bench, name, 4);
 	printf("COUNT %s %lu\n", name, operations);
 	fflush(stdout);
-	MARKER('B');
+	marker('B');
 	operate(bench, name, operations);
-	MARKER('E');
+	marker('E');
 }
 
 static void trace(const char *event, bool on)

@@ -13,7 +13,7 @@
 /*
  * A real-time thread on the measured CPU that does operations when it is told
  * to. At each operation one of a scenario's workers, or their guests, executes
- * MARKER('O').
+ * marker('O').
  */
 struct worker {
 	struct bench *bench;

@@ -32,7 +32,8 @@ fail()
 unload()
 {
 	for module in uret_bench kvm_amd kvm_intel kvm uret; do
-		[ ! -d /sys/module/$module ] || rmmod $module || fail "$module is in use: end all VMs"
+		[ ! -d /sys/module/$module ] || rmmod $module ||
+			fail "$module is in use: end all VMs"
 	done
 }
 
@@ -42,14 +43,16 @@ bench()
 	times=$1
 	[ $how = -t ] || times=1
 	shift
-	"$here/bench" $how -n $((operations * times)) -b "$batches" "$@" || fail "it failed in $state"
+	"$here/bench" $how -n $((operations * times)) -b "$batches" "$@" ||
+		fail "it failed in $state"
 }
 
 # load_kvm URET [VENDOR]
 load_kvm()
 {
 	modprobe kvm "uret=$1" || fail "cannot load kvm: see the kernel's log"
-	[ -e /sys/module/kvm/parameters/uret ] || fail "this kvm has no parameter uret: boot the patched kernel"
+	[ -e /sys/module/kvm/parameters/uret ] ||
+		fail "this kvm has no parameter uret: boot the patched kernel"
 	[ -z "$2" ] || modprobe "$2" || fail "cannot load $2: see the kernel's log"
 	# Polling instead of going idle would hide what idle costs.
 	echo 0 >/sys/module/kvm/parameters/halt_poll_ns

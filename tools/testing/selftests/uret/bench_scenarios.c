@@ -44,7 +44,7 @@ static int run_user_task(struct worker *worker, unsigned long operations)
 static int run_syscall(struct worker *worker, unsigned long operations)
 {
 	for (unsigned long i = 0; i <= operations; i++) {
-		MARKER('O');
+		marker('O');
 		syscall(SYS_getppid);
 	}
 	return 0;
@@ -54,7 +54,7 @@ static void yield(unsigned long times)
 {
 	for (unsigned long i = 0; i < times; i++) {
 		syscall(SYS_sched_yield);
-		MARKER('O');
+		marker('O');
 	}
 }
 
@@ -85,8 +85,19 @@ static int write_command(struct worker *worker, const char *format, unsigned lon
 
 	if (pwrite(worker->out, line, len, 0) == len)
 		return 0;
-	snprintf(line, sizeof(line), "%s", strerror(errno));
-	worker->wrong = errno == EIO ? "no so many MSRs here" : "uret_bench refuses";
+	switch (errno) {
+	case EIO:
+		worker->wrong = "this CPU has fewer MSRs that can be used for it";
+		break;
+	case ENOSPC:
+		worker->wrong = "there are fewer slots";
+		break;
+	case EOPNOTSUPP:
+		worker->wrong = "this CPU does not have the instructions";
+		break;
+	default:
+		worker->wrong = "uret_bench refuses: see the kernel's log";
+	}
 	return -1;
 }
 
@@ -102,7 +113,7 @@ static int run_restores(struct worker *worker, unsigned long operations)
 	for (unsigned long i = 0; i < operations; i++) {
 		if (write_command(worker, "%s %lu\n", 1))
 			return -1;
-		MARKER('O');
+		marker('O');
 	}
 	return 0;
 }

@@ -47,7 +47,7 @@ guest_start:
 	wrmsr_eax X2APIC_TDCR, 0xb
 	wrmsr_eax X2APIC_LVTT, GUEST_VECTOR
 1:
-	MARKER('O')
+	marker	'O'
 	testq	%rsi, %rsi
 	jz	9f
 	cmpl	$GUEST_PIO, %edi

@@ -12,10 +12,15 @@
 #define URET_MARKER_H
 
 #ifdef __ASSEMBLER__
-#define MARKER(letter)	.byte 0x0f, 0x1f, 0x84, 0x00, 'u', 'r', 't', letter
+	.macro	marker letter
+	.byte	0x0f, 0x1f, 0x84, 0x00, 'u', 'r', 't', \letter
+	.endm
 #else
-#define MARKER(letter)	\
-	asm volatile(".byte 0x0f, 0x1f, 0x84, 0x00, 'u', 'r', 't', %c0" :: "i" (letter) : "memory")
+static inline __attribute__((always_inline)) void marker(const char letter)
+{
+	asm volatile(".byte 0x0f, 0x1f, 0x84, 0x00, 'u', 'r', 't', %c0"
+		     :: "i" (letter) : "memory");
+}
 #endif
 
 #endif /* URET_MARKER_H */

@@ -29,7 +29,7 @@ static void l1_svm_code(struct svm_test_data *svm, u64 n)
 	generic_svm_setup(svm, l2_guest_code);
 	for (;;) {
 		for (u64 i = 0; i <= n; i++) {
-			MARKER('O');
+			marker('O');
 			run_guest(svm->vmcb, svm->vmcb_gpa);
 			GUEST_ASSERT_EQ(svm->vmcb->control.exit_code, SVM_EXIT_VMMCALL);
 		}
@@ -45,7 +45,7 @@ static void l1_vmx_code(struct vmx_pages *vmx, u64 n)
 	GUEST_ASSERT(!vmlaunch());
 	for (;;) {
 		for (u64 i = 0; i <= n; i++) {
-			MARKER('O');
+			marker('O');
 			GUEST_ASSERT(!vmresume());
 		}
 		GUEST_ASSERT_EQ(vmreadz(VM_EXIT_REASON), EXIT_REASON_VMCALL);
@@ -125,9 +125,9 @@ int main(int argc, char *argv[])
 		operate(vcpu);
 		printf("COUNT " NAME " %lu\n", n);
 		fflush(stdout);
-		MARKER('B');
+		marker('B');
 		operate(vcpu);
-		MARKER('E');
+		marker('E');
 		kvm_vm_free(vcpu->vm);
 		return 0;
 	}
