@@ -18,7 +18,8 @@ const IN_KERNEL: &[&str] = &[
     "guest-thread-guest",
     "two-guests-equal",
 ];
-const ALL: &[&str] = &[
+/// All switches.
+pub const SWITCHES: &[&str] = &[
     "exit-to-user",
     "exit-in-kernel",
     "guest-idle-guest",
@@ -26,6 +27,7 @@ const ALL: &[&str] = &[
     "guest-user-guest",
     "two-guests-equal",
     "two-guests-different",
+    "nested-entry",
 ];
 
 const LIMITS: &[Limit] = &[
@@ -118,14 +120,14 @@ const LIMITS: &[Limit] = &[
     },
     Limit {
         platform: "",
-        scenarios: ALL,
+        scenarios: SWITCHES,
         class: "rdmsr",
         count: 0.0,
         why: "the kernel knows what it has written, and reads GS bases by RDGSBASE",
     },
     Limit {
         platform: "svm",
-        scenarios: ALL,
+        scenarios: SWITCHES,
         class: "lgdt",
         count: 0.0,
         why: "#VMEXIT restores the GDTR",

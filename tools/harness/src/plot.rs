@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{anyhow, Result};
 use plotters::prelude::*;
 
+use crate::limits::SWITCHES;
 use crate::samples::{find, Measured};
 
 /// A plot that was drawn.
@@ -20,17 +21,6 @@ const URET: RGBColor = RGBColor(0x1f, 0x77, 0xb4);
 const FONT: &str = "sans-serif";
 
 const MODES: [(&str, RGBColor); 2] = [("stock", STOCK), ("uret", URET)];
-
-const SWITCHES: &[&str] = &[
-    "exit-to-user",
-    "exit-in-kernel",
-    "guest-idle-guest",
-    "guest-thread-guest",
-    "guest-user-guest",
-    "two-guests-equal",
-    "two-guests-different",
-    "nested-entry",
-];
 
 fn count(
     results: &[Measured],

@@ -103,15 +103,13 @@ static void count(struct bench *bench, const char *name, unsigned long operation
 	marker('E');
 }
 
-static void trace(const char *event, bool on)
+/* Return: 0 or -errno. */
+static int trace(const char *event, bool on)
 {
 	char path[96];
-	int ret;
 
 	snprintf(path, sizeof(path), EVENTS "%s/trigger", event);
-	ret = write_file(path, on ? HIST : "!" HIST);
-	if (ret && on)
-		die("%s: %s (CONFIG_HIST_TRIGGERS)", path, strerror(-ret));
+	return write_file(path, on ? HIST : "!" HIST);
 }
 
 static unsigned long long traced(const char *event)
@@ -141,9 +139,15 @@ static void time_it(struct bench *bench, const char *name, unsigned long operati
 	}
 	for (int i = 0; i < 2 * batches; i++) {
 		unsigned long n = operations << (i & 1);
+		int ret = trace("write_msr", true);
 
-		trace("write_msr", true);
-		trace("read_msr", true);
+		if (!ret)
+			ret = trace("read_msr", true);
+		if (ret) {
+			fprintf(stderr, "bench: cannot count MSR accesses: %s (CONFIG_HIST_TRIGGERS)\n",
+				strerror(-ret));
+			break;
+		}
 		operate(bench, name, n);
 		printf("MSRS %s %lu %llu %llu\n", name, n, traced("write_msr"), traced("read_msr"));
 		trace("write_msr", false);

@@ -6,7 +6,7 @@
 
 . "$(dirname "$(readlink -f "$0")")/functions.sh"
 
-ktap_set_plan 21
+ktap_set_plan 24
 mark
 unload || ktap_print_msg "cannot unload KVM: is a VM running?"
 
@@ -23,6 +23,17 @@ runs_a_vm()
 no_slots()
 {
 	[ "$(wc -l <"$URET/slots")" = 1 ]
+}
+
+# says WORDS COMMAND...: it fails, and says so.
+says()
+{
+	words="$1"
+	shift
+	if "$@" >/tmp/said 2>&1; then
+		return 1
+	fi
+	grep -q "$words" /tmp/said
 }
 
 nothing_left()
@@ -51,9 +62,12 @@ check "uret does not unload under kvm" refused rmmod uret
 start_vm -c 0 || ktap_print_msg "no VM"
 check "the vendor module does not unload under a VM" refused rmmod "$VENDOR_MODULE"
 check "kvm does not unload under a VM" refused rmmod kvm
+check "nothing is measured under a VM" says "in use" "$DIR/bench" -c exit-to-user
+check "and no module is unloaded for that" says "in use" "$DIR/bench.sh" count
 check "the VM is none the worse for it" stop_vm
 check "unloading the vendor module frees the slots" eval 'rmmod $VENDOR_MODULE && no_slots'
 check "all of it unloads" unload
+check "nothing is measured without KVM" says "/dev/kvm" "$DIR/bench" -c exit-to-user
 
 check "kvm loads with uret=0" eval 'load_kvm uret=0 && uses N'
 check "the slots are taken, so that nobody else sets them" refused no_slots
