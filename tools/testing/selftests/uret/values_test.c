@@ -18,6 +18,9 @@
 #include "host.h"
 #include "vm.h"
 
+/* In seconds: a kernel with KASAN and lockdep, emulated, takes its time. */
+#define TIMEOUT 300
+
 static const char *const what_names[] = {
 	[GUEST_PIO] = "an exit to user space",
 	[GUEST_CPUID] = "an exit that the kernel handles",
@@ -45,7 +48,7 @@ FIXTURE_TEARDOWN(values)
 	vm_destroy(&self->vm);
 }
 
-TEST_F(values, are_the_hosts_after_each_exit)
+TEST_F_TIMEOUT(values, are_the_hosts_after_each_exit, TIMEOUT)
 {
 	for (int what = GUEST_PIO; what <= GUEST_HLT; what++) {
 		for (int i = 0; i < 50; i++) {
@@ -81,7 +84,7 @@ static int bystander(void)
 	return 0;
 }
 
-TEST_F(values, are_the_hosts_for_another_task)
+TEST_F_TIMEOUT(values, are_the_hosts_for_another_task, TIMEOUT)
 {
 	long long fired = table_read(DEBUGFS "uret/cpus", self->cpu, "fired_other");
 	int status;
@@ -159,7 +162,7 @@ static const char *run_two(int cpu, int what, int values, int other_values)
 	return NULL;
 }
 
-TEST_F(values, are_each_guests_own)
+TEST_F_TIMEOUT(values, are_each_guests_own, TIMEOUT)
 {
 	for (int what = GUEST_PIO; what <= GUEST_HLT; what++) {
 		for (int other = 1; other <= 2; other++) {
@@ -170,7 +173,7 @@ TEST_F(values, are_each_guests_own)
 	}
 }
 
-TEST_F(values, follow_a_vcpu_to_another_cpu)
+TEST_F_TIMEOUT(values, follow_a_vcpu_to_another_cpu, TIMEOUT)
 {
 	if (self->cpu == 0)
 		SKIP(return, "only one CPU");
@@ -191,7 +194,7 @@ TEST_F(values, follow_a_vcpu_to_another_cpu)
 	}
 }
 
-TEST_F(values, are_counted)
+TEST_F_TIMEOUT(values, are_counted, TIMEOUT)
 {
 	long long fired;
 
