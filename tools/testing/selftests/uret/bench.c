@@ -144,7 +144,7 @@ static void time_it(struct bench *bench, const char *name, unsigned long operati
 		if (!ret)
 			ret = trace("read_msr", true);
 		if (ret) {
-			fprintf(stderr, "bench: cannot count MSR accesses: %s (CONFIG_HIST_TRIGGERS)\n",
+			fprintf(stderr, "bench: no counts of MSRs: %s (CONFIG_HIST_TRIGGERS)\n",
 				strerror(-ret));
 			break;
 		}
