@@ -35,6 +35,9 @@ const CLASSES: &[&str] = &[
     "clgi",
     "stgi",
     "locked",
+    "uret set",
+    "uret elided",
+    "uret restored",
 ];
 
 /// What the registry cost before it was made cheap, in instructions.

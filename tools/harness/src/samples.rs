@@ -46,6 +46,8 @@ enum Line<'a> {
     Ticks(&'a str, u64, f64),
     /// So many operations of this scenario wrote and read so many MSRs.
     Msrs(&'a str, u64, [f64; 2]),
+    /// Of so many operations of this scenario uret has counted sets, elisions and restores.
+    Uret(&'a str, u64, [f64; 3]),
 }
 
 fn parse(line: &str) -> Result<Option<Line<'_>>> {
@@ -57,7 +59,12 @@ fn parse(line: &str) -> Result<Option<Line<'_>>> {
         ["MSRS", scenario, ops, writes, reads] => {
             Line::Msrs(scenario, ops.parse()?, [writes.parse()?, reads.parse()?])
         }
-        ["STATE" | "COUNT" | "TICKS" | "MSRS", ..] => bail!("words are missing"),
+        ["URET", scenario, ops, written, elided, restored] => Line::Uret(
+            scenario,
+            ops.parse()?,
+            [written.parse()?, elided.parse()?, restored.parse()?],
+        ),
+        ["STATE" | "COUNT" | "TICKS" | "MSRS" | "URET", ..] => bail!("words are missing"),
         _ => return Ok(None),
     }))
 }
@@ -106,7 +113,9 @@ pub fn counted(lines: &[&str], records: &[Record], platform: &str) -> Result<Vec
                     spread: None,
                 });
             }
-            Some(Line::Ticks(..) | Line::Msrs(..)) => bail!("{line}: not in this mode"),
+            Some(Line::Ticks(..) | Line::Msrs(..) | Line::Uret(..)) => {
+                bail!("{line}: not in this mode")
+            }
             None => {}
         }
     }
@@ -162,6 +171,7 @@ impl Batches {
 struct Timed {
     ticks: Batches,
     msrs: [Batches; 2],
+    uret: [Batches; 3],
 }
 
 /// Makes results of the output of `bench.sh time`.
@@ -178,7 +188,11 @@ pub fn timed(lines: &[&str], platform: &str, vehicle: &str) -> Result<Vec<Measur
                 (mode, state) = (new_mode, new_state);
                 continue;
             }
-            Some(Line::Ticks(scenario, ops, _) | Line::Msrs(scenario, ops, _)) => (scenario, ops),
+            Some(
+                Line::Ticks(scenario, ops, _)
+                | Line::Msrs(scenario, ops, _)
+                | Line::Uret(scenario, ops, _),
+            ) => (scenario, ops),
             Some(Line::Count(..)) => bail!("{line}: not in this mode"),
             None => continue,
         };
@@ -193,6 +207,11 @@ pub fn timed(lines: &[&str], platform: &str, vehicle: &str) -> Result<Vec<Measur
                 timed.msrs[0].add(ops, writes);
                 timed.msrs[1].add(ops, reads);
             }
+            Some(Line::Uret(_, _, counts)) => {
+                for (batches, count) in timed.uret.iter_mut().zip(counts) {
+                    batches.add(ops, count);
+                }
+            }
             _ => {}
         }
     }
@@ -206,7 +225,11 @@ pub fn timed(lines: &[&str], platform: &str, vehicle: &str) -> Result<Vec<Measur
             _ => "ticks",
         };
         let mut per_op = PerOp::from([(unit.to_string(), ticks)]);
-        for (class, batches) in ["wrmsr", "rdmsr"].into_iter().zip(&timed.msrs) {
+        let msrs = ["wrmsr", "rdmsr"].into_iter().zip(&timed.msrs);
+        let uret = ["uret set", "uret elided", "uret restored"]
+            .into_iter()
+            .zip(&timed.uret);
+        for (class, batches) in msrs.chain(uret) {
             if !batches.0.is_empty() {
                 per_op.insert(class.to_string(), batches.per_op()?.0);
             }
@@ -291,12 +314,16 @@ mod tests {
             "TICKS a 200 1900",
             "MSRS a 100 205 5",
             "MSRS a 200 405 5",
+            "URET a 100 100 300 7",
+            "URET a 200 200 600 7",
         ];
         let results = timed(&lines, "vmx", "bochs").unwrap();
         assert_eq!(results.len(), 1);
         let per_op = &results[0].per_op;
         assert_eq!(per_op["instructions"], 7.0);
         assert_eq!((per_op["wrmsr"], per_op["rdmsr"]), (2.0, 0.0));
+        assert_eq!((per_op["uret set"], per_op["uret elided"]), (1.0, 3.0));
+        assert_eq!(per_op["uret restored"], 0.0);
         assert_eq!(results[0].ops, 900);
     }
 

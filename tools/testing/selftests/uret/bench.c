@@ -12,7 +12,8 @@
  * With -t, it does N and then 2 N operations, as often as BATCHES says, for each
  * of which it prints "TICKS SCENARIO OPERATIONS TICKS", so that what is not part
  * of an operation can be told; then once more with tracing, for a line "MSRS
- * SCENARIO OPERATIONS WRITES READS".
+ * SCENARIO OPERATIONS WRITES READS" and, where uret is loaded, one "URET SCENARIO
+ * OPERATIONS WRITTEN ELIDED RESTORED" of its counters.
  *
  * The tasks are real-time ones on the last CPU.
  */
@@ -127,6 +128,25 @@ static unsigned long long traced(const char *event)
 	return hits;
 }
 
+/* Adds what uret has counted, on all CPUs, times a sign. Return: whether it is there. */
+static bool add_counters(long long counts[3], int sign)
+{
+	FILE *file = fopen(DEBUGFS "uret/counters", "r");
+	long long it[3];
+	char line[256];
+
+	if (!file)
+		return false;
+	while (fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "%*u %*u %*x %lld %lld %lld", &it[0], &it[1], &it[2]) != 3)
+			continue;
+		for (int i = 0; i < 3; i++)
+			counts[i] += sign * it[i];
+	}
+	fclose(file);
+	return true;
+}
+
 static void time_it(struct bench *bench, const char *name, unsigned long operations, int batches)
 {
 	operate(bench, name, 4);
@@ -140,6 +160,7 @@ static void time_it(struct bench *bench, const char *name, unsigned long operati
 	for (int i = 0; i < 2 * batches; i++) {
 		unsigned long n = operations << (i & 1);
 		int ret = trace("write_msr", true);
+		long long counts[3] = {};
 
 		if (!ret)
 			ret = trace("read_msr", true);
@@ -148,8 +169,12 @@ static void time_it(struct bench *bench, const char *name, unsigned long operati
 				strerror(-ret));
 			break;
 		}
+		add_counters(counts, -1);
 		operate(bench, name, n);
 		printf("MSRS %s %lu %llu %llu\n", name, n, traced("write_msr"), traced("read_msr"));
+		if (add_counters(counts, 1))
+			printf("URET %s %lu %lld %lld %lld\n", name, n,
+			       counts[0], counts[1], counts[2]);
 		trace("write_msr", false);
 		trace("read_msr", false);
 	}
