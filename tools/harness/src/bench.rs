@@ -152,13 +152,7 @@ const PATHS: &[&str] = &[
 
 /// What of a path is the registry's, rather than a return to user mode that has nothing to restore.
 pub fn own_cost(results: &[Measured], platform: &str, mode: &str, path: &str) -> Option<f64> {
-    let count = |path: &str| {
-        let per_op = &find(results, platform, mode, path)?.per_op;
-        per_op
-            .get("instructions")
-            .or_else(|| per_op.get("ticks"))
-            .copied()
-    };
+    let count = |path: &str| find(results, platform, mode, path)?.cost();
     let rest = match path.starts_with("restore:") {
         true => count("restore:0/7")?,
         false => 0.0,

@@ -53,13 +53,7 @@ fn without_vm(results: &[Measured], platform: &str) -> Vec<String> {
     let line = |kind: &str| {
         let counts = STATES.map(|(mode, state)| {
             let found = find(results, platform, mode, &format!("{kind}/{state}"));
-            number(found.and_then(|it| {
-                let per_op = &it.per_op;
-                per_op
-                    .get("instructions")
-                    .or_else(|| per_op.get("ticks"))
-                    .copied()
-            }))
+            number(found.and_then(Measured::cost))
         });
         format!(
             "{kind}, with no VM: {} with uret absent, loaded, and after VMs ran",
@@ -74,7 +68,6 @@ fn platforms(results: &[Measured]) -> Vec<(&str, &str)> {
         .iter()
         .map(|it| (it.platform.as_str(), it.vehicle.as_str()))
         .collect();
-    all.dedup();
     all.sort();
     all.dedup();
     all

@@ -36,6 +36,14 @@ pub struct Measured {
     pub spread: Option<f64>,
 }
 
+impl Measured {
+    /// What an operation costs: instructions, or ticks where these are all that is known.
+    pub fn cost(&self) -> Option<f64> {
+        let instructions = self.per_op.get("instructions");
+        instructions.or_else(|| self.per_op.get("ticks")).copied()
+    }
+}
+
 /// A line of bench.sh.
 enum Line<'a> {
     /// What follows is of this mode and state.
