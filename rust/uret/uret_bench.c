@@ -136,8 +136,11 @@ static int add_slots(unsigned int nr)
 	for (unsigned int i = 0; i < nr; i++) {
 		int slot = stock ? kvm_add(msr_of(i)) : uret_add(&owner, msr_of(i));
 
-		if (slot < 0)
+		if (slot < 0) {
+			/* Half of a set would pass for one that is complete. */
+			remove_slots();
 			return slot == -1 ? -EIO : slot;
+		}
 		msrs[i].load_into_hardware = true;
 		msrs[i].slot = slot;
 		msrs[i].mask = ~0ULL;
