@@ -68,4 +68,5 @@ stage "kernel configuration" "See tools/kernel.config." configure
 stage "kernel" "Building again goes on where it stopped; make clean starts over." kernel
 stage "uret selftests" "See tools/testing/selftests/uret." selftests uret
 stage "KVM selftests" "See the log." selftests kvm
+stage "x86 selftests" "See the log." selftests x86
 printf '%s' "$now" >"$stamp"

@@ -55,7 +55,7 @@ toolchain()
 	local common="bc bison flex make gcc libc6-dev libelf-dev libssl-dev cpio kmod xz-utils git rsync
 		busybox-static qemu-system-x86 seabios bochs bochs-term bochsbios vgabios
 		xorriso isolinux syslinux-common util-linux procps python3 python3-git python3-ply
-		perl shellcheck"
+		perl shellcheck gcc-multilib"
 
 	[ "$(uname -m)" = x86_64 ] || die "this needs an x86-64 machine, not $(uname -m)"
 	# shellcheck disable=SC1091
@@ -103,6 +103,13 @@ paths()
 	fi
 	KBUILD=$CACHE/build-$key-$DISTRO-$VARIANT
 }
+
+# Those of the kernel's own x86 selftests that are about FS, GS and what goes with them. Not so
+# sysret_ss_attrs: QEMU runs user code as the kernel's there; nor single_step_syscall: Bochs single-steps
+# the kernel, which warns.
+X86_TESTS=$(echo fsgsbase_64 sysret_rip_64 \
+	{fsgsbase_restore,ldt_gdt,sigreturn,ptrace_syscall,ioperm,iopl,check_initial_reg_state}_{32,64} \
+	syscall_nt_{32,64})
 
 # cargo_do COMMAND PACKAGE...: for our own tools
 cargo_do()

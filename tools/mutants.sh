@@ -1,6 +1,7 @@
 #!/bin/bash
-# Breaks the code in one place after the other, and sees to it that tests notice: at least two for each
-# line of tools/mutants. Runs on QEMU only, and takes about two minutes for each.
+# Breaks the code in one place after the other, and sees to it that tests notice. Each takes some minutes.
+# Where a line of tools/mutants says what to run, and on which emulator, one test will do, or that the
+# machine does not get to its end; all others have to be noticed by two of those that run in QEMU.
 #
 #	mutants.sh [NAME...]	all of them, or these only
 
@@ -35,21 +36,25 @@ survivors=0
 mkdir -p "$WORK"
 while IFS='|' read -r name file expression; do
 	case $name in '' | '#'*) continue ;; esac
+	read -r name vehicle run <<<"$name"
 	case " $* " in "  " | *" $name "*) ;; *) continue ;; esac
 	git -C "$SOURCE" checkout -q .
 	sed -i "$expression" "$SOURCE/$file"
 	git -C "$SOURCE" diff --quiet && die "tools/mutants: \"$name\" changes nothing"
 	stage "mutant: $name" "It does not build: mend the line in tools/mutants." build
+	enough=2 what=(check --svm-only)
+	[ -z "$run" ] || enough=1 what=(boot --vehicle "$vehicle" --run "$run" --cpus 2 --limit 600)
 	"$HARNESS" run --kernel "$KBUILD/arch/x86/boot/bzImage" --initrd "$BUILD/initrd-mutant" \
-		--work "$WORK" check --svm-only >"$WORK/$name.tap" 2>/dev/null || true
-	failed=$(grep -ac '^not ok' "$WORK/$name.tap" || true)
-	if [ "$failed" -ge 2 ]; then
+		--work "$WORK" "${what[@]}" >"$WORK/$name.tap" 2>"$WORK/$name.err" || true
+	[ -z "$run" ] || ! grep -q '; see ' "$WORK/$name.err" || echo "not ok 0 the machine" >>"$WORK/$name.tap"
+	failed=$(grep -ac '^ *not ok' "$WORK/$name.tap" || true)
+	if [ "$failed" -ge $enough ]; then
 		echo "  noticed by $failed tests"
 	else
 		echo "  NOTICED BY $failed TESTS ONLY"
 		survivors=$((survivors + 1))
 	fi
-	grep -a '^not ok' "$WORK/$name.tap" | sed 's/^not ok [0-9]* /    /'
+	grep -a '^ *not ok' "$WORK/$name.tap" | sed 's/^ *not ok [0-9]* /    /'
 done <"$here/mutants"
 [ $survivors = 0 ] || die "$survivors mutants survived"
 echo "All mutants were noticed."

@@ -46,8 +46,8 @@ esac
 shift
 
 setup
-stage "initramfs" "See the log." "$here/initrd.sh" "$BUILD/initrd"
-run=("$HARNESS" run --kernel "$KBUILD/arch/x86/boot/bzImage" --initrd "$BUILD/initrd" --work "$BUILD/run-$VARIANT")
+stage "initramfs" "See the log." "$here/initrd.sh" "$BUILD/initrd-$VARIANT"
+run=("$HARNESS" run --kernel "$KBUILD/arch/x86/boot/bzImage" --initrd "$BUILD/initrd-$VARIANT" --work "$BUILD/run-$VARIANT")
 
 case $command in
 demo)
@@ -57,7 +57,7 @@ demo)
 check)
 	stage "harness tests" "See the log." cargo_do test uret-harness uret-count
 	if [ "$VARIANT" = debug ]; then
-		options=(--svm-only --slow 6)
+		options=(--slow 6)
 	else
 		plugin
 		options=(--plugin "$PLUGIN")

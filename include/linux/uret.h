@@ -29,6 +29,8 @@
 #include <linux/bits.h>
 #include <linux/types.h>
 
+#include <asm/lazy_fsgs.h>
+
 /* Slots are bits of one machine word. */
 #define URET_MAX_SLOTS	BITS_PER_LONG
 
@@ -55,6 +57,8 @@ struct uret_values {
  * The MSR must be one that the kernel does not depend on before it returns to
  * user mode, whatever value, of those that @owner will set, it holds.  It is
  * read and written once, to see whether that faults, and read on every CPU.
+ *
+ * Until uret_del(), each return to user mode costs a compare and a branch.
  *
  * Context: Task context, without the CPU hotplug lock.  May sleep.
  * Return: The slot, from 0 to URET_MAX_SLOTS - 1, or
@@ -149,7 +153,11 @@ int uret_read_host(const void *owner);
 /*
  * For KVM.  One of its vendor modules is loaded at a time, and numbers its
  * MSRs from 0; the registry may have given the slots before to somebody else.
+ * Slots are set between uret_kvm_start() and uret_kvm_stop() only, so that
+ * nobody pays for looking after them while there is no VM.
  */
+int uret_kvm_start(void);
+void uret_kvm_stop(void);
 int uret_vmx_setup(void);
 void uret_vmx_switch_to_guest(const struct uret_values *values);
 int uret_svm_setup(void);
@@ -162,6 +170,26 @@ u64 uret_kvm_get(unsigned int index);
 int uret_kvm_read_host(void);
 void uret_kvm_drop(void);
 void uret_kvm_destroy(void);
+
+/**
+ * struct uret_fsgs - FS, GS and what goes with them of a vCPU
+ * @lazy: whose they are, and where
+ * @to_host: KVM's function that puts back the host's.  Called with interrupts
+ *	disabled, possibly in the middle of a context switch
+ *
+ * While the vCPU's thread is scheduled out for a kernel thread, they may stay the
+ * guest's, or as the vCPU has prepared them.  They are put back when a task
+ * comes that runs in user mode, and other than that thread.
+ */
+struct uret_fsgs {
+	struct lazy_fsgs lazy;
+	void (*to_host)(struct uret_fsgs *fsgs);
+};
+
+void uret_fsgs_init(struct uret_fsgs *fsgs);
+void uret_fsgs_stay(struct uret_fsgs *fsgs);
+void uret_fsgs_forget(struct uret_fsgs *fsgs);
+void uret_fsgs_evict(struct uret_fsgs *fsgs);
 
 /* Between the C and the Rust part of uret.ko. */
 int uret_shim_init(void);

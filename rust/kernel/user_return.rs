@@ -8,7 +8,8 @@
 //! - *Armed* is a notifier that the CPU will call. It stays armed, and is called at every return
 //!   to user mode, until it is *disarmed*; it belongs to the CPU, not to the task that armed it.
 //! - *Firing* is a notifier while its callback runs.
-//! - A [`Registration`] allows the notifiers of all CPUs to be armed, for as long as it lives.
+//! - A [`Registration`] allows the notifiers of all CPUs to be armed, for as long as it lives. As
+//!   long as there is one, each return to user mode costs a compare and a branch.
 //!
 //! # States of a notifier
 //!
@@ -43,10 +44,7 @@ use crate::{
         PerCpu,
         ThisCpu, //
     },
-    preempt::{
-        in_task,
-        preempt_disable, //
-    },
+    preempt::in_task,
     prelude::*,
     smp::{
         call_on_cpu,
@@ -106,7 +104,7 @@ impl<T: Callback> Firing<'_, T> {
     pub fn disarm(&self) {
         if self.is_armed() {
             // SAFETY: It is armed, and the rest follows from the type invariants.
-            unsafe { self.this.unregister() };
+            unsafe { self.this.remove() };
         }
     }
 }
@@ -170,9 +168,23 @@ impl<T: Callback> ThisCpu<'_, Notifier<T>> {
     /// - [`EPERM`] in an interrupt.
     #[inline]
     pub fn arm(&self) -> Result {
+        match self.ensure_armed() {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(EBUSY),
+            Err(err) => Err(err),
+        }
+    }
+
+    /// Arms the notifier unless it is armed already. Returns whether it was not.
+    ///
+    /// # Errors
+    ///
+    /// As [`arm()`](ThisCpu::arm), but that it may be armed.
+    #[inline]
+    pub fn ensure_armed(&self) -> Result<bool> {
         match self.state.load(Acquire) {
             IDLE => {}
-            ARMED => return Err(EBUSY),
+            ARMED => return Ok(false),
             _ => return Err(ENODEV),
         }
         if !in_task() {
@@ -184,10 +196,10 @@ impl<T: Callback> ThisCpu<'_, Notifier<T>> {
 
         self.state.store(ARMED, Relaxed);
         // SAFETY: By the type invariants `urn` is initialized and in no list. The notifier is a
-        // per-CPU static, and leaves the list at the latest when its `Registration` is dropped.
-        // Preemption is off, as `ThisCpu` implies.
-        unsafe { bindings::user_return_notifier_register(self.urn.get()) };
-        Ok(())
+        // per-CPU static, and leaves the list at the latest when its `Registration`, which enables
+        // notifiers, is dropped. Preemption is off, as `ThisCpu` implies.
+        unsafe { bindings::user_return_notifier_arm(self.urn.get()) };
+        Ok(true)
     }
 
     /// Disarms the notifier. Returns whether it was armed.
@@ -209,7 +221,7 @@ impl<T: Callback> ThisCpu<'_, Notifier<T>> {
         }
 
         // SAFETY: It is armed, and the context was checked.
-        unsafe { self.unregister() };
+        unsafe { self.remove() };
         Ok(true)
     }
 
@@ -217,10 +229,10 @@ impl<T: Callback> ThisCpu<'_, Notifier<T>> {
     ///
     /// The notifier must be armed, and this be task context but for the callbacks of others.
     #[inline]
-    unsafe fn unregister(&self) {
+    unsafe fn remove(&self) {
         // SAFETY: By the type invariants `urn` is in the list of this CPU. Preemption is off, as
         // `ThisCpu` implies.
-        unsafe { bindings::user_return_notifier_unregister(self.urn.get()) };
+        unsafe { bindings::user_return_notifier_disarm(self.urn.get()) };
         self.state.store(IDLE, Relaxed);
     }
 
@@ -229,7 +241,14 @@ impl<T: Callback> ThisCpu<'_, Notifier<T>> {
     fn another_fires(&self) -> bool {
         let firing = FIRING.this_cpu(self.token()).load(Relaxed);
 
-        firing != 0 && firing != self.address()
+        firing != 0 && self.is_not(firing)
+    }
+
+    /// Mostly nothing fires.
+    #[cold]
+    #[inline(never)]
+    fn is_not(&self, firing: usize) -> bool {
+        firing != self.address()
     }
 
     #[inline]
@@ -298,7 +317,7 @@ pub struct Registration<T: Callback> {
 impl<T: Callback> Registration<T> {
     /// Allows the notifiers of a per-CPU variable to be armed.
     ///
-    /// May be called from any context.
+    /// May sleep. The caller must not hold the lock of CPU hotplug.
     ///
     /// # Errors
     ///
@@ -311,6 +330,8 @@ impl<T: Callback> Registration<T> {
             .cmpxchg(CLOSED, CLAIMED, Acquire)
             .map_err(|_| EBUSY)?;
 
+        // SAFETY: This is task context. It is undone when the registration is dropped.
+        unsafe { bindings::user_return_enable() };
         for (_, this) in notifier.possible_cpus() {
             // SAFETY: `urn` is valid for writes, and as `state` is neither `IDLE` nor `ARMED`,
             // nobody looks at it.
@@ -334,6 +355,8 @@ impl<T: Callback> Drop for Registration<T> {
             }
         }
         drop(cpus);
+        // SAFETY: This is task context, and undoes what `new()` did. No notifier is armed any more.
+        unsafe { bindings::user_return_disable() };
 
         // The first CPU's notifier, which a new owner would claim, comes last.
         let mut first = None;
@@ -361,13 +384,9 @@ fn close<T: Callback>(this: ThisCpu<'_, Notifier<T>>) {
 /// Disarms the notifier of a CPU that is, and stays, offline.
 fn close_offline<T: Callback>(this: &'static Notifier<T>) {
     if this.is_armed() {
-        // What C does to the current task's flag has to be done on one CPU: the flag is right
-        // there, whether it has notifiers or not, and must stay so.
-        let _token = preempt_disable();
-
         // SAFETY: By the type invariants `urn` is in the list of its CPU, which is offline and
-        // does not look at it. Preemption is off.
-        unsafe { bindings::user_return_notifier_unregister(this.urn.get()) };
+        // does not look at it.
+        unsafe { bindings::user_return_notifier_disarm(this.urn.get()) };
     }
     this.state.store(CLAIMED, Relaxed);
 }
@@ -398,13 +417,14 @@ unsafe extern "C" fn on_user_return<T: Callback>(urn: *mut bindings::user_return
 #[cfg(CONFIG_RUST_USER_RETURN_KUNIT_TEST)]
 fn fire(_token: &crate::preempt::PreemptDisabled) {
     // SAFETY: Preemption is off, and the list is consistent: this is task context.
-    unsafe { bindings::fire_user_return_notifiers() };
+    unsafe { bindings::call_armed_user_return_notifiers() };
 }
 
 #[cfg(CONFIG_RUST_USER_RETURN_KUNIT_TEST)]
 #[macros::kunit_tests(rust_user_return)]
 mod tests {
     use super::*;
+    use crate::preempt::preempt_disable;
 
     /// What a callback does besides counting.
     const COUNT: u32 = 0;

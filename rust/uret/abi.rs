@@ -15,6 +15,10 @@ use kernel::{
 };
 
 use crate::{
+    fsgs::{
+        self,
+        Fsgs, //
+    },
     kvm,
     registry,
     slots::Owner,
@@ -48,7 +52,10 @@ fn number(result: Result<usize>) -> c_int {
 /// The kernel must be able to run with what `owner` will set `msr` to.
 #[export]
 unsafe extern "C" fn uret_add(owner: *const c_void, msr: u32) -> c_int {
-    number(Owner::new(owner.addr()).and_then(|owner| registry::add(owner, msr)))
+    number(Owner::new(owner.addr()).and_then(|owner| {
+        registry::start()?;
+        registry::add(owner, msr).inspect_err(|_| registry::stop())
+    }))
 }
 
 /// # Safety
@@ -57,7 +64,9 @@ unsafe extern "C" fn uret_add(owner: *const c_void, msr: u32) -> c_int {
 #[export]
 unsafe extern "C" fn uret_del(owner: *const c_void) {
     if let Ok(owner) = Owner::new(owner.addr()) {
-        registry::del(owner);
+        for _ in 0..registry::del(owner) {
+            registry::stop();
+        }
     }
 }
 
@@ -123,6 +132,61 @@ unsafe extern "C" fn uret_read_host(owner: *const c_void) -> c_int {
     let token = preempt_disable();
 
     status(Owner::new(owner.addr()).and_then(|owner| registry::read_host(&token, owner)))
+}
+
+/// # Safety
+///
+/// Safe to call in the context that the header names.
+#[export]
+unsafe extern "C" fn uret_kvm_start() -> c_int {
+    status(registry::start())
+}
+
+/// # Safety
+///
+/// Must undo a successful `uret_kvm_start()`.
+#[export]
+unsafe extern "C" fn uret_kvm_stop() {
+    registry::stop();
+}
+
+/// # Safety
+///
+/// `fsgs` must be valid for writes.
+#[export]
+unsafe extern "C" fn uret_fsgs_init(fsgs: *mut bindings::uret_fsgs) {
+    // SAFETY: By the safety requirements of this function.
+    unsafe { fsgs::init(fsgs) };
+}
+
+/// # Safety
+///
+/// The thread of `fsgs`' vCPU must be about to be scheduled out, between `uret_kvm_start()` and
+/// `uret_kvm_stop()`, with `thread.fsbase` and so on saved, and no LDT. When it is scheduled in on
+/// another CPU, `fsgs` must be evicted. `fsgs->to_host` must do what the header says.
+#[export]
+unsafe extern "C" fn uret_fsgs_stay(fsgs: *mut bindings::uret_fsgs) {
+    // SAFETY: By the safety requirements of this function.
+    unsafe { Fsgs::from_raw(fsgs).stay(callers_token()) };
+}
+
+/// # Safety
+///
+/// This must be the thread of `fsgs`' vCPU, with preemption disabled until it has put back the
+/// host's.
+#[export]
+unsafe extern "C" fn uret_fsgs_forget(fsgs: *mut bindings::uret_fsgs) {
+    // SAFETY: By the safety requirements of this function.
+    unsafe { Fsgs::from_raw(fsgs).forget(callers_token()) };
+}
+
+/// # Safety
+///
+/// `fsgs` must be initialized.
+#[export]
+unsafe extern "C" fn uret_fsgs_evict(fsgs: *mut bindings::uret_fsgs) {
+    // SAFETY: By the safety requirements of this function.
+    unsafe { Fsgs::from_raw(fsgs) }.evict();
 }
 
 /// # Safety

@@ -29,7 +29,8 @@ use kernel::{
     user_return::{
         Callback,
         Firing,
-        Notifier, //
+        Notifier,
+        Registration, //
     },
     warn_on, //
 };
@@ -43,6 +44,7 @@ use crate::{
         PerSlot,
         Slot, //
     },
+    fsgs,
     slots::{
         Owner,
         Slots, //
@@ -71,12 +73,63 @@ define_per_cpu! {
     });
 }
 
-/// The slots. Changed under [`CHANGE`] only.
+/// The slots. Changed under `CHANGE` only.
 pub(crate) static SLOTS: Slots = Slots::new();
 
 kernel::sync::global_lock! {
-    // SAFETY: Initialized in the module's initializer, before anyone can call the registry.
-    pub(crate) unsafe(uninit) static CHANGE: Mutex<()> = ();
+    // SAFETY: Initialized by `Users::new()`, before anyone can call the registry.
+    unsafe(uninit) static CHANGE: Mutex<Hook> = Hook {
+        users: 0,
+        registration: None,
+    };
+}
+
+/// What allows the notifiers to be armed, for as long as there are users.
+struct Hook {
+    users: usize,
+    registration: Option<Registration<State>>,
+}
+
+/// The beginning and the end of all users.
+pub(crate) struct Users(());
+
+impl Users {
+    /// # Safety
+    ///
+    /// May be called once, and before any function of this file.
+    pub(crate) unsafe fn new() -> Self {
+        // SAFETY: By the safety requirements of this function.
+        unsafe { CHANGE.init() };
+        Self(())
+    }
+}
+
+impl Drop for Users {
+    fn drop(&mut self) {
+        // A user who has not said good-bye must not keep the notifiers of code that goes.
+        drop(CHANGE.lock().registration.take());
+    }
+}
+
+/// Somebody is going to set slots. Until then nothing has to look after them.
+pub(crate) fn start() -> Result {
+    let mut hook = CHANGE.lock();
+
+    if hook.registration.is_none() {
+        hook.registration = Some(Registration::new(STATE)?);
+    }
+    hook.users += 1;
+    Ok(())
+}
+
+/// Undoes [`start()`].
+pub(crate) fn stop() {
+    let mut hook = CHANGE.lock();
+
+    hook.users = hook.users.saturating_sub(1);
+    if hook.users == 0 {
+        hook.registration = None;
+    }
 }
 
 /// The real MSRs of this CPU.
@@ -166,19 +219,17 @@ fn current() -> usize {
 }
 
 /// Arms the notifier if some slot is dirty, and disarms it if none is.
-#[inline]
+#[inline(always)]
 fn update_notifier(this: &ThisCpu<'_, Notifier<State>>) -> Result {
     let dirty = this.cpu.dirty() != 0;
 
-    if dirty == this.is_armed() {
-        return Ok(());
+    if !dirty {
+        return this.disarm().map(|_| ());
     }
-    if dirty {
+    if this.ensure_armed()? {
         this.armed_by.store(current(), Relaxed);
-        this.arm()
-    } else {
-        this.disarm().map(|_| ())
     }
+    Ok(())
 }
 
 /// Restores the slots in the bitmap `which`.
@@ -232,7 +283,10 @@ pub(crate) fn get(token: &PreemptDisabled, slot: usize) -> Result<u64> {
 }
 
 /// See `uret_drop()`.
+///
+/// A vCPU whose FS and GS stay here takes it that its MSRs do, too.
 pub(crate) fn drop_owner(token: &PreemptDisabled, owner: Owner) {
+    fsgs::evict_all(token);
     restore(&STATE.this_cpu(token), SLOTS.of(owner));
 }
 
@@ -262,6 +316,7 @@ pub(crate) fn cpu_up(token: &PreemptDisabled) {
 
 /// This CPU goes offline, or to sleep.
 pub(crate) fn cpu_down(token: &PreemptDisabled) {
+    fsgs::evict_all(token);
     restore(&STATE.this_cpu(token), usize::MAX);
 }
 
@@ -280,7 +335,9 @@ pub(crate) fn add(owner: Owner, msr: u32) -> Result<usize> {
 
     // A CPU that comes online later finds the slot by itself.
     read_host_everywhere(1 << slot)
-        .inspect_err(|_| remove(1 << slot))
+        .inspect_err(|_| {
+            remove(1 << slot);
+        })
         .map(|()| slot)
 }
 
@@ -298,17 +355,17 @@ fn read_host_everywhere(which: usize) -> Result {
     result
 }
 
-/// See `uret_del()`.
-pub(crate) fn del(owner: Owner) {
+/// See `uret_del()`. Returns how many slots were removed.
+pub(crate) fn del(owner: Owner) -> u32 {
     let _lock = CHANGE.lock();
 
-    remove(SLOTS.of(owner));
+    remove(SLOTS.of(owner))
 }
 
-/// Removes the slots in the bitmap `which`, under the lock.
-fn remove(which: usize) {
+/// Removes the slots in the bitmap `which`, under the lock, and returns how many that were.
+fn remove(which: usize) -> u32 {
     if which == 0 {
-        return;
+        return 0;
     }
     let cpus = cpus_read_lock();
     let mut dirty = 0;
@@ -317,6 +374,7 @@ fn remove(which: usize) {
         let ret = call_on_cpu(&cpus, cpu, |token| {
             let this = STATE.this_cpu(token);
 
+            fsgs::evict_all(token);
             restore(&this, which);
             this.cpu.forget(which);
         });
@@ -327,5 +385,8 @@ fn remove(which: usize) {
         dirty |= state.cpu.dirty();
     }
     // What could not be restored must not be given to somebody else.
-    SLOTS.remove(which & !dirty);
+    let removed = which & !dirty;
+
+    SLOTS.remove(removed);
+    removed.count_ones()
 }

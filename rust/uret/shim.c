@@ -23,6 +23,12 @@ EXPORT_SYMBOL_GPL(uret_get);
 EXPORT_SYMBOL_GPL(uret_drop);
 EXPORT_SYMBOL_GPL(uret_read_host);
 
+EXPORT_SYMBOL_FOR_MODULES(uret_kvm_start, "kvm");
+EXPORT_SYMBOL_FOR_MODULES(uret_kvm_stop, "kvm");
+EXPORT_SYMBOL_FOR_MODULES(uret_fsgs_init, "kvm");
+EXPORT_SYMBOL_FOR_MODULES(uret_fsgs_stay, "kvm-intel,kvm-amd");
+EXPORT_SYMBOL_FOR_MODULES(uret_fsgs_forget, "kvm-intel,kvm-amd");
+EXPORT_SYMBOL_FOR_MODULES(uret_fsgs_evict, "kvm");
 EXPORT_SYMBOL_FOR_MODULES(uret_vmx_setup, "kvm-intel");
 EXPORT_SYMBOL_FOR_MODULES(uret_vmx_switch_to_guest, "kvm-intel");
 EXPORT_SYMBOL_FOR_MODULES(uret_svm_setup, "kvm-amd");

@@ -14,6 +14,7 @@ use kernel::{
 
 use crate::{
     cpu::Counts,
+    fsgs,
     registry::{
         SLOTS,
         STATE, //
@@ -73,6 +74,23 @@ impl Writer for Cpus {
     }
 }
 
+/// `fsgs`: what happened to FS and GS of vCPUs on each CPU.
+pub(crate) struct FsgsCounts;
+
+impl Writer for FsgsCounts {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "cpu stayed forgotten left evicted")?;
+        for (cpu, counts) in fsgs::counts().possible_cpus() {
+            let (stayed, forgotten) = (counts.stayed.get(), counts.forgotten.get());
+            let (left, evicted) = (counts.left.get(), counts.evicted.get());
+            let cpu = cpu.as_u32();
+
+            writeln!(f, "{cpu} {stayed} {forgotten} {left} {evicted}")?;
+        }
+        Ok(())
+    }
+}
+
 /// The directory `uret` in debugfs.
 #[pin_data]
 pub(crate) struct Stats {
@@ -82,6 +100,8 @@ pub(crate) struct Stats {
     counters: File<Counters>,
     #[pin]
     cpus: File<Cpus>,
+    #[pin]
+    fsgs: File<FsgsCounts>,
     dir: Dir,
 }
 
@@ -93,6 +113,7 @@ impl Stats {
             slots <- dir.read_only_file(c"slots", SlotList),
             counters <- dir.read_only_file(c"counters", Counters),
             cpus <- dir.read_only_file(c"cpus", Cpus),
+            fsgs <- dir.read_only_file(c"fsgs", FsgsCounts),
             dir: dir.clone(),
         })
     }

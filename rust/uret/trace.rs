@@ -3,6 +3,7 @@
 //! The tracepoints of `include/trace/events/uret.h`.
 
 use kernel::{
+    bindings,
     msr::writes_are_traced,
     prelude::*,
     sync::atomic::Atomic, //
@@ -34,6 +35,31 @@ kernel::declare_trace! {
     ///
     /// Always safe to call.
     unsafe fn uret_fire(dirty: c_ulong, other_task: bool);
+
+    /// # Safety
+    ///
+    /// Always safe to call.
+    unsafe fn uret_fsgs(what: c_uint, fsgs: *const c_void);
+}
+
+/// What happened to a vCPU's FS and GS, as the tracepoint numbers it.
+#[derive(Clone, Copy)]
+pub(crate) enum Fsgs {
+    /// They stay on the CPU.
+    Stay = 0,
+    /// The vCPU gave them up.
+    Forget = 1,
+    /// Another user task came.
+    Leave = 2,
+    /// The vCPU, or the CPU, had to go.
+    Evict = 3,
+}
+
+/// Traces what happened to a vCPU's FS and GS.
+#[inline(always)]
+pub(crate) fn fsgs(what: Fsgs, fsgs: *const bindings::uret_fsgs) {
+    // SAFETY: This is always safe to call.
+    unsafe { uret_fsgs(what as c_uint, fsgs.cast()) };
 }
 
 /// Traces what happened to an MSR.
@@ -68,10 +94,7 @@ pub(crate) fn msrs_are_traced() -> bool {
     #[cfg(CONFIG_TRACEPOINTS)]
     // SAFETY: It's always okay to query the static key for a tracepoint.
     unsafe {
-        use kernel::{
-            bindings,
-            jump_label::static_branch_unlikely, //
-        };
+        use kernel::jump_label::static_branch_unlikely;
 
         if static_branch_unlikely!(bindings::__tracepoint_uret_set, bindings::tracepoint, key)
             || static_branch_unlikely!(bindings::__tracepoint_uret_elide, bindings::tracepoint, key)

@@ -7,12 +7,12 @@
 use kernel::{
     bindings,
     error::to_result,
-    prelude::*,
-    user_return::Registration, //
+    prelude::*, //
 };
 
 mod abi;
 mod cpu;
+mod fsgs;
 mod kvm;
 mod registry;
 mod slots;
@@ -53,17 +53,15 @@ struct Uret {
     #[pin]
     stats: stats::Stats,
     hooks: Hooks,
-    notifier: Registration<registry::State>,
+    users: registry::Users,
 }
 
 impl kernel::InPlaceModule for Uret {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
-        // SAFETY: Called once, before the module's functions can be: users are modules that depend
-        // on this one, or, where it is built in, come later.
-        unsafe { registry::CHANGE.init() };
-
         try_pin_init!(Self {
-            notifier: Registration::new(registry::STATE)?,
+            // SAFETY: Called once, before the module's functions can be: users are modules that
+            // depend on this one, or, where it is built in, come later.
+            users: unsafe { registry::Users::new() },
             hooks: Hooks::new()?,
             stats <- stats::Stats::new(),
         })

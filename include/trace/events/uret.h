@@ -58,6 +58,28 @@ TRACE_EVENT(uret_fire,
 		  __entry->dirty, __entry->other_task)
 );
 
+/*
+ * What happened to FS, GS and what goes with them of a vCPU, on this CPU:
+ * they stay for kernel threads, were given up by the vCPU, were left because
+ * another user task came, or evicted because the vCPU or the CPU had to go.
+ */
+TRACE_EVENT(uret_fsgs,
+	TP_PROTO(unsigned int what, const void *fsgs),
+	TP_ARGS(what, fsgs),
+	TP_STRUCT__entry(
+		__field(unsigned int, what)
+		__field(const void *, fsgs)
+	),
+	TP_fast_assign(
+		__entry->what = what;
+		__entry->fsgs = fsgs;
+	),
+	TP_printk("%s fsgs=%p",
+		  __print_symbolic(__entry->what, { 0, "stay" }, { 1, "forget" },
+				   { 2, "leave" }, { 3, "evict" }),
+		  __entry->fsgs)
+);
+
 #endif /* _TRACE_URET_H */
 
 /* This part must be outside protection */

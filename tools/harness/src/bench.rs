@@ -197,6 +197,85 @@ fn no_more_writes(results: &[Measured]) -> Verdict {
     }
 }
 
+/// What no trip to the idle task or to another kernel thread may take. "switch" are the MSRs that a
+/// guest and the host share; what else an entry reads, like DEBUGCTL, is not about registers that
+/// are switched.
+const SWITCHING: &[&str] = &[
+    "switch wrmsr",
+    "switch rdmsr",
+    "wrmsr",
+    "lgdt",
+    "swapgs",
+    "rdgsbase",
+    "wrgsbase",
+    "rdfsbase",
+    "wrfsbase",
+];
+
+/// Ticks of the timer, or another task, now and then do something as well.
+const NOISE: f64 = 0.1;
+
+fn transparent(results: &[Measured], platform: &str, scenario: &str) -> Verdict {
+    let what = format!("{platform}: {scenario}: uret touches no register that is switched");
+    let Some(uret) = find(results, platform, "uret", scenario) else {
+        return verdict(false, format!("{what}: not measured"));
+    };
+    // Without the traced counts there is nothing to judge by.
+    let traced = uret.per_op.contains_key("switch rdmsr");
+    let touched: Vec<String> = SWITCHING
+        .iter()
+        .filter_map(|class| Some((class, uret.per_op.get(*class)?)))
+        .filter(|it| *it.1 > NOISE)
+        .map(|(class, count)| format!("{count:.2} {class}"))
+        .collect();
+    match (traced, touched.is_empty()) {
+        (false, _) => verdict(false, format!("{what}: nothing was traced")),
+        (true, true) => verdict(true, what),
+        (true, false) => verdict(false, format!("{what}, but {}", touched.join(", "))),
+    }
+}
+
+/// Whether uret takes no more of anything than stock.
+fn no_worse(results: &[Measured], platform: &str, scenario: &str) -> Verdict {
+    let what = format!("{platform}: {scenario}: uret is at or below stock in every class");
+    let find = |mode| find(results, platform, mode, scenario);
+    let (Some(stock), Some(uret)) = (find("stock"), find("uret")) else {
+        return verdict(false, format!("{what}: not measured"));
+    };
+    let worse: Vec<String> = uret
+        .per_op
+        .iter()
+        .filter(|it| !it.0.starts_with("uret "))
+        .filter_map(|(class, count)| {
+            let stock_count = stock.per_op.get(class).copied().unwrap_or(0.0);
+            // Time is not exact: how far apart the quartiles are says how much.
+            let noise = match class.as_str() {
+                "instructions" | "ticks" => {
+                    stock.spread.unwrap_or(0.0).max(uret.spread.unwrap_or(0.0))
+                }
+                _ => NOISE,
+            };
+            (*count > stock_count + noise).then(|| format!("{class} {stock_count} {count}"))
+        })
+        .collect();
+    match worse.is_empty() {
+        true => verdict(true, what),
+        false => verdict(false, format!("{what}, but {}", worse.join(", "))),
+    }
+}
+
+/// What a trip away from the guest takes.
+fn trips(results: &[Measured], platform: &str) -> Vec<Verdict> {
+    let mut all = Vec::new();
+    for scenario in ["guest-idle-guest", "guest-thread-guest"] {
+        all.push(transparent(results, platform, scenario));
+    }
+    for scenario in ["guest-idle-guest", "guest-thread-guest", "guest-user-guest"] {
+        all.push(no_worse(results, platform, scenario));
+    }
+    all
+}
+
 /// That what the plugin counts is right.
 fn counts_are_right(results: &[Measured]) -> Vec<Verdict> {
     vec![
@@ -221,6 +300,10 @@ fn verdicts(results: &[Measured], identical: bool) -> Vec<Verdict> {
         no_more_writes(results),
     ]);
     all.extend(PATHS.iter().map(|path| cheaper(results, path)));
+    all.extend(trips(results, "svm"));
+    if results.iter().any(|it| it.platform == "vmx") {
+        all.extend(trips(results, "vmx"));
+    }
     all
 }
 
@@ -359,6 +442,38 @@ mod tests {
         assert!(no_more_writes(&both(2.0, 2.0)).good);
         assert!(!no_more_writes(&both(2.0, 3.0)).good);
         assert!(!no_more_writes(&[measured("stock", "a", &[]), both(0.0, 1.0)[1].clone()]).good);
+    }
+
+    #[test]
+    fn a_register_that_is_touched_is_noticed() {
+        let trip =
+            |counts: &[(&str, f64)]| transparent(&[measured("uret", "a", counts)], "svm", "a").good;
+        assert!(trip(&[
+            ("switch rdmsr", 0.0),
+            ("rdmsr", 3.0),
+            ("lgdt", 0.01)
+        ]));
+        assert!(!trip(&[("switch rdmsr", 1.0)]));
+        assert!(!trip(&[("switch rdmsr", 0.0), ("swapgs", 2.0)]));
+        assert!(!trip(&[("rdmsr", 3.0)]));
+        assert!(!transparent(&[], "svm", "a").good);
+    }
+
+    #[test]
+    fn a_class_that_is_above_stock_is_noticed() {
+        let worse = |stock: &[(&str, f64)], uret: &[(&str, f64)]| {
+            !no_worse(
+                &[measured("stock", "a", stock), measured("uret", "a", uret)],
+                "svm",
+                "a",
+            )
+            .good
+        };
+        assert!(!worse(&[("instructions", 9.0)], &[("instructions", 9.0)]));
+        assert!(worse(&[("instructions", 9.0)], &[("instructions", 10.0)]));
+        assert!(worse(&[], &[("locked", 1.0)]));
+        assert!(!worse(&[], &[("uret set", 1.0)]));
+        assert!(!no_worse(&[measured("uret", "a", &[])], "svm", "a").good);
     }
 
     #[test]

@@ -165,12 +165,12 @@ pub fn ktap(block: &Block<'_>) -> Vec<Outcome> {
     outcomes
 }
 
-/// The exit statuses of KVM's selftests by name, as tools/init prints them.
-pub fn kvm_tests(block: &Block<'_>) -> BTreeMap<String, i32> {
+/// The exit statuses of selftests by name, as tools/init prints them.
+pub fn statuses(block: &Block<'_>) -> BTreeMap<String, i32> {
     block
         .lines
         .iter()
-        .filter_map(|line| line.strip_prefix("KVM-TEST "))
+        .filter_map(|line| line.strip_prefix("TEST "))
         .filter_map(|line| {
             let mut words = line.split(' ');
             Some((words.next()?.to_string(), words.next()?.parse().ok()?))
@@ -178,7 +178,7 @@ pub fn kvm_tests(block: &Block<'_>) -> BTreeMap<String, i32> {
         .collect()
 }
 
-/// Compares two runs of KVM's selftests: what passes on stock has to pass on uret.
+/// Compares two runs of the kernel's selftests: what passes on stock has to pass on uret.
 pub fn compare(stock: &BTreeMap<String, i32>, uret: &BTreeMap<String, i32>) -> Vec<Outcome> {
     let mut outcomes: Vec<Outcome> = stock
         .iter()
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn kvm_tests_are_compared() {
+    fn selftests_are_compared() {
         let table = |rows: &[(&str, i32)]| {
             rows.iter()
                 .map(|(name, it)| (name.to_string(), *it))

@@ -46,6 +46,9 @@ pub struct Machine {
     run: String,
     limit: Duration,
     dir: PathBuf,
+    cpus: u32,
+    /// What the kernel's command line has besides.
+    options: String,
     /// The plugin that counts, and its output.
     counting: Option<(PathBuf, PathBuf)>,
 }
@@ -64,6 +67,8 @@ const CMDLINE: &str = "console=ttyS0 quiet panic=-1 suspend.pm_test_delay=1";
 
 impl Machine {
     /// Prepares a run of `run`, of at most `limit` seconds, with its files in a folder of `work`.
+    ///
+    /// QEMU gets two CPUs, Bochs one: it does all that they wait as well.
     pub fn new(vehicle: Vehicle, run: &str, limit: u64, work: &Path) -> Self {
         let name = format!("{}-{}", vehicle.platform(), run.replace(',', "+"));
         Self {
@@ -71,8 +76,33 @@ impl Machine {
             run: run.to_string(),
             limit: Duration::from_secs(limit),
             dir: work.join(name),
+            cpus: match vehicle {
+                Vehicle::Qemu => 2,
+                Vehicle::Bochs => 1,
+            },
+            options: String::new(),
             counting: None,
         }
+    }
+
+    /// Gives it another number of CPUs, and the kernel's command line more options.
+    pub fn with(self, cpus: u32, options: &str) -> Self {
+        let mut name = self.dir.into_os_string();
+        name.push(format!("-{cpus}{}", options.replace(' ', "+")));
+        Self {
+            dir: name.into(),
+            cpus,
+            options: options.to_string(),
+            ..self
+        }
+    }
+
+    fn cmdline(&self) -> String {
+        let vehicle = match self.vehicle {
+            Vehicle::Qemu => "",
+            Vehicle::Bochs => "tsc=reliable ",
+        };
+        format!("{CMDLINE} {vehicle}{} uret.run={}", self.options, self.run)
     }
 
     /// Lets QEMU count with a plugin, which writes to `out`, on one CPU. Two runs give the same.
@@ -137,9 +167,9 @@ impl Machine {
 
     fn qemu(&self, images: &Images) -> Result<Child> {
         let serial = format!("file:{}", self.serial().display());
-        let cmdline = format!("{CMDLINE} uret.run={}", self.run);
+        let cmdline = self.cmdline();
         let mut command = match &self.counting {
-            None => qemu_command(images, &cmdline, 2),
+            None => qemu_command(images, &cmdline, self.cpus),
             Some((plugin, out)) => {
                 let plugin = format!("{},out={}", plugin.display(), out.display());
                 // Time is the number of instructions, and nothing is random.
@@ -166,7 +196,7 @@ impl Machine {
         let cd = self.make_cd(images)?;
         let rc = self.dir.join("bochsrc");
         let commands = self.dir.join("commands");
-        fs::write(&rc, bochsrc(&cd, &self.serial()))?;
+        fs::write(&rc, bochsrc(&cd, &self.serial(), self.cpus))?;
         // The debugger stops at its prompt first.
         fs::write(&commands, "c\n")?;
 
@@ -204,7 +234,7 @@ impl Machine {
         ] {
             fs::copy(from, tree.join(to)).with_context(|| format!("{}", from.display()))?;
         }
-        let cmdline = format!("{CMDLINE} tsc=reliable uret.run={}", self.run);
+        let cmdline = self.cmdline();
         fs::write(
             tree.join("isolinux.cfg"),
             format!(
@@ -242,9 +272,9 @@ fn qemu_command(images: &Images, cmdline: &str, cpus: u32) -> Command {
 }
 
 /// See the file FACTS.md for why it is so; logging makes KVM many times slower.
-fn bochsrc(cd: &Path, serial: &Path) -> String {
+fn bochsrc(cd: &Path, serial: &Path, cpus: u32) -> String {
     format!(
-        "cpu: model=corei7_haswell_4770, count=1, ips=50000000, ignore_bad_msrs=1\n\
+        "cpu: model=corei7_haswell_4770, count={cpus}, ips=50000000, ignore_bad_msrs=1\n\
          memory: guest=2048, host=2048\n\
          romimage: file=/usr/share/bochs/BIOS-bochs-latest\n\
          vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest\n\

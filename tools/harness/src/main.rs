@@ -104,6 +104,12 @@ enum Run {
         /// The time limit, in seconds.
         #[arg(long, default_value_t = 300)]
         limit: u64,
+        /// How many CPUs the machine has.
+        #[arg(long)]
+        cpus: Option<u32>,
+        /// What the kernel's command line has besides.
+        #[arg(long, default_value = "")]
+        options: String,
     },
 }
 
@@ -147,8 +153,13 @@ fn run(boot: Boot) -> Result<bool> {
             vehicle,
             run,
             limit,
+            cpus,
+            options,
         } => {
-            let machine = Machine::new(vehicle, &run, limit, &boot.work);
+            let mut machine = Machine::new(vehicle, &run, limit, &boot.work);
+            if cpus.is_some() || !options.is_empty() {
+                machine = machine.with(cpus.unwrap_or(1), &options);
+            }
             let output = machine.run(&images)?;
             print!("{}", output.text);
             if let Some(problem) = &output.problem {

@@ -9,7 +9,7 @@ use std::thread;
 use anyhow::Result;
 
 use crate::bench::check_plugin;
-use crate::judge::{block, compare, ktap, kvm_tests, splat, Outcome, Verdict};
+use crate::judge::{block, compare, ktap, splat, statuses, Outcome, Verdict};
 use crate::machine::{Images, Machine, Output, Vehicle};
 
 /// A boot: what it runs, and its time limit in seconds.
@@ -18,15 +18,39 @@ struct Boot {
     run: &'static str,
     limit: u64,
     images: Images,
+    /// The number of CPUs and the kernel's options, where they are not the usual ones.
+    special: Option<(u32, &'static str)>,
+}
+
+impl Boot {
+    fn machine(&self, work: &Path) -> Machine {
+        let machine = Machine::new(self.vehicle, self.run, self.limit, work);
+        match self.special {
+            Some((cpus, options)) => machine.with(cpus, options),
+            None => machine,
+        }
+    }
+
+    /// Tells its results from others'.
+    fn name(&self) -> String {
+        let platform = self.vehicle.platform();
+        match self.special {
+            Some((cpus, options)) => format!("{platform} ({} CPUs {options})", cpus)
+                .replace("1 CPUs", "1 CPU")
+                .replace(" )", ")"),
+            None => platform.to_string(),
+        }
+    }
 }
 
 /// The blocks of output that hold KTAP, by what produces them.
-const KTAP: [(&str, &str); 7] = [
+const KTAP: [(&str, &str); 8] = [
     ("kunit", "kunit"),
     ("notifier", "notifier_test"),
     ("tsc_aux", "tsc_aux_test"),
     ("values-uret", "values_test-uret"),
     ("values-stock", "values_test-stock"),
+    ("fsgs-uret", "fsgs_test-uret"),
     ("modules", "modules.sh"),
     ("transitions", "transitions.sh"),
 ];
@@ -36,25 +60,48 @@ const TESTS: &str = "kunit,notifier,tsc_aux,values-uret,values-stock,modules,tra
 /// KVM's selftests for each vehicle, as an initramfs.
 pub type KvmTests = [(Vehicle, Option<PathBuf>); 2];
 
-fn boots(images: &Images, kvm: KvmTests, svm_only: bool, slow: u64) -> Vec<Boot> {
-    let boot = |vehicle, run, limit: u64| Boot {
+fn boots(images: &Images, check: &Check) -> Vec<Boot> {
+    let boot = |vehicle, run, limit: u64, special| Boot {
         vehicle,
         run,
-        limit: limit * slow,
+        limit: limit * check.slow,
         images: images.clone(),
+        special,
     };
-    let mut boots = vec![
-        boot(Vehicle::Qemu, TESTS, 300),
-        boot(Vehicle::Qemu, "reboot", 60),
-    ];
-    if !svm_only {
-        boots.push(boot(Vehicle::Bochs, TESTS, 900));
-        boots.push(boot(Vehicle::Bochs, "reboot", 200));
+    let vehicles: &[_] = match check.svm_only {
+        true => &[(Vehicle::Qemu, 1)],
+        false => &[(Vehicle::Qemu, 1), (Vehicle::Bochs, 3)],
+    };
+    let mut boots = Vec::new();
+    for &(vehicle, times) in vehicles {
+        // Where everything is slow, Bochs does only what nothing else can.
+        if check.slow == 1 || vehicle == Vehicle::Qemu {
+            boots.push(boot(vehicle, TESTS, 300 * times, None));
+            boots.push(boot(vehicle, "reboot", 70 * times, None));
+            boots.push(boot(
+                vehicle,
+                "x86-stock,x86-uret",
+                200 * times,
+                Some((2, "")),
+            ));
+        }
+        boots.push(boot(
+            vehicle,
+            "fsgs-uret,transitions",
+            400 * times,
+            Some((2, "")),
+        ));
+        boots.push(boot(
+            vehicle,
+            "fsgs-uret",
+            200 * times,
+            Some((1, "nofsgsbase")),
+        ));
     }
-    for (vehicle, initrd) in kvm {
+    for (vehicle, initrd) in &check.kvm {
         if let Some(initrd) = initrd {
-            let mut boot = boot(vehicle, "kvm-stock,kvm-uret", 1800);
-            boot.images.initrd = initrd;
+            let mut boot = boot(*vehicle, "kvm-stock,kvm-uret", 1800, None);
+            boot.images.initrd = initrd.clone();
             boots.push(boot);
         }
     }
@@ -66,7 +113,7 @@ fn judge(boot: &Boot, output: &Output) -> Vec<Outcome> {
     let mut all = Vec::new();
     let mut add = |group: &str, outcomes: Vec<Outcome>| {
         for mut outcome in outcomes {
-            outcome.name = format!("{}: {group}: {}", boot.vehicle.platform(), outcome.name);
+            outcome.name = format!("{}: {group}: {}", boot.name(), outcome.name);
             all.push(outcome);
         }
     };
@@ -81,13 +128,20 @@ fn judge(boot: &Boot, output: &Output) -> Vec<Outcome> {
             continue;
         };
         match run {
-            "kvm-stock" => {}
-            "kvm-uret" => {
-                let stock = block(&output.text, "kvm-stock").map(|it| kvm_tests(&it));
-                add(
-                    "kvm",
-                    compare(&stock.unwrap_or_default(), &kvm_tests(&found)),
-                );
+            "kvm-stock" | "x86-stock" => {}
+            "kvm-uret" | "x86-uret" => {
+                let group = &run[..3];
+                let stock = block(&output.text, &format!("{group}-stock"));
+                let stock = stock.map(|it| statuses(&it)).unwrap_or_default();
+                add(group, compare(&stock, &statuses(&found)));
+                if found.status != Some(0) {
+                    let end = found.lines.len().saturating_sub(6);
+                    let note = found.lines[end..].join("\n");
+                    add(
+                        group,
+                        vec![Outcome::new("it ends well", Verdict::Fail, note)],
+                    );
+                }
             }
             "demo" | "reboot" => {
                 let verdict = match found.status {
@@ -126,9 +180,8 @@ fn run_all(boots: Vec<Boot>, work: &Path, mut each: impl FnMut(&Boot, Result<Out
             let sender = sender.clone();
             scope.spawn(move || {
                 for boot in boots {
-                    eprintln!("# {}: {} ...", boot.vehicle.platform(), boot.run);
-                    let machine = Machine::new(boot.vehicle, boot.run, boot.limit, work);
-                    let output = machine.run(&boot.images);
+                    eprintln!("# {}: {} ...", boot.name(), boot.run);
+                    let output = boot.machine(work).run(&boot.images);
                     let _ = sender.send((boot, output));
                 }
             });
@@ -186,12 +239,11 @@ pub fn check(images: &Images, check: Check, work: &Path) -> Result<bool> {
     if let Some(plugin) = &check.plugin {
         tap.add(check_plugin(images, plugin, work));
     }
-    let boots = boots(images, check.kvm, check.svm_only, check.slow);
+    let boots = boots(images, &check);
     run_all(boots, work, |boot, output| {
         tap.add(match output {
             Ok(output) => {
-                let platform = boot.vehicle.platform();
-                eprintln!("# {platform}: {}: {} s", boot.run, output.seconds);
+                eprintln!("# {}: {}: {} s", boot.name(), boot.run, output.seconds);
                 judge(boot, &output)
             }
             Err(err) => vec![Outcome::new(boot.run, Verdict::Fail, format!("{err:#}"))],
@@ -215,6 +267,7 @@ pub fn demo(images: &Images, work: &Path) -> Result<bool> {
             run: "demo",
             limit,
             images: images.clone(),
+            special: None,
         })
         .into();
     let mut good = true;

@@ -20,6 +20,8 @@ const CLASSES: &[&str] = &[
     "instructions",
     "wrmsr",
     "rdmsr",
+    "switch wrmsr",
+    "switch rdmsr",
     "swapgs",
     "vmrun",
     "vmload",

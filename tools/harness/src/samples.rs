@@ -44,6 +44,10 @@ impl Measured {
     }
 }
 
+/// Classes of what tracing tells about MSRs that a guest and the host share, by their place in a
+/// line.
+const SWITCHED: [(usize, &str); 2] = [(2, "switch wrmsr"), (3, "switch rdmsr")];
+
 /// A line of bench.sh.
 enum Line<'a> {
     /// What follows is of this mode and state.
@@ -52,8 +56,9 @@ enum Line<'a> {
     Count(&'a str, u64),
     /// So many operations of this scenario took so many ticks.
     Ticks(&'a str, u64, f64),
-    /// So many operations of this scenario wrote and read so many MSRs.
-    Msrs(&'a str, u64, [f64; 2]),
+    /// So many operations of this scenario wrote and read so many MSRs, so many of those that a
+    /// guest and the host share, and loaded the GDT so many times.
+    Msrs(&'a str, u64, [f64; 5]),
     /// Of so many operations of this scenario uret has counted sets, elisions and restores.
     Uret(&'a str, u64, [f64; 3]),
 }
@@ -64,9 +69,17 @@ fn parse(line: &str) -> Result<Option<Line<'_>>> {
         ["STATE", mode, state] => Line::State(mode, state),
         ["COUNT", scenario, ops] => Line::Count(scenario, ops.parse()?),
         ["TICKS", scenario, ops, ticks] => Line::Ticks(scenario, ops.parse()?, ticks.parse()?),
-        ["MSRS", scenario, ops, writes, reads] => {
-            Line::Msrs(scenario, ops.parse()?, [writes.parse()?, reads.parse()?])
-        }
+        ["MSRS", scenario, ops, writes, reads, switch_writes, switch_reads, lgdts] => Line::Msrs(
+            scenario,
+            ops.parse()?,
+            [
+                writes.parse()?,
+                reads.parse()?,
+                switch_writes.parse()?,
+                switch_reads.parse()?,
+                lgdts.parse()?,
+            ],
+        ),
         ["URET", scenario, ops, written, elided, restored] => Line::Uret(
             scenario,
             ops.parse()?,
@@ -90,6 +103,7 @@ pub fn counted(lines: &[&str], records: &[Record], platform: &str) -> Result<Vec
     let mut records = records.iter();
     let mut results = Vec::new();
     let (mut mode, mut state) = ("", "");
+    let mut traced = None;
 
     for line in lines {
         match parse(line).with_context(|| line.to_string())? {
@@ -121,9 +135,26 @@ pub fn counted(lines: &[&str], records: &[Record], platform: &str) -> Result<Vec
                     spread: None,
                 });
             }
-            Some(Line::Ticks(..) | Line::Msrs(..) | Line::Uret(..)) => {
-                bail!("{line}: not in this mode")
+            Some(Line::Msrs(scenario, ops, counts)) => {
+                // What the plugin cannot tell: which MSRs these were. There are two lines.
+                let last = results
+                    .last_mut()
+                    .filter(|it: &&mut Measured| it.scenario == name_of(scenario, state))
+                    .with_context(|| format!("{line}: what was counted comes first"))?;
+                match traced.take() {
+                    None => traced = Some((ops, counts)),
+                    Some((fewer, before)) => {
+                        ensure!(ops > fewer, "{line}: no more operations than before");
+                        for (i, class) in SWITCHED {
+                            let count = (counts[i] - before[i]) / (ops - fewer) as f64;
+                            last.per_op.insert(class.to_string(), count);
+                        }
+                    }
+                }
             }
+            // The plugin has told all about these.
+            Some(Line::Uret(..)) => {}
+            Some(Line::Ticks(..)) => bail!("{line}: not in this mode"),
             None => {}
         }
     }
@@ -178,7 +209,7 @@ impl Batches {
 #[derive(Default)]
 struct Timed {
     ticks: Batches,
-    msrs: [Batches; 2],
+    msrs: [Batches; 5],
     uret: [Batches; 3],
 }
 
@@ -211,9 +242,10 @@ pub fn timed(lines: &[&str], platform: &str, vehicle: &str) -> Result<Vec<Measur
         let timed = &mut all.last_mut().expect("there is one now").1;
         match parsed {
             Some(Line::Ticks(_, _, ticks)) => timed.ticks.add(ops, ticks),
-            Some(Line::Msrs(_, _, [writes, reads])) => {
-                timed.msrs[0].add(ops, writes);
-                timed.msrs[1].add(ops, reads);
+            Some(Line::Msrs(_, _, counts)) => {
+                for (batches, count) in timed.msrs.iter_mut().zip(counts) {
+                    batches.add(ops, count);
+                }
             }
             Some(Line::Uret(_, _, counts)) => {
                 for (batches, count) in timed.uret.iter_mut().zip(counts) {
@@ -233,7 +265,9 @@ pub fn timed(lines: &[&str], platform: &str, vehicle: &str) -> Result<Vec<Measur
             _ => "ticks",
         };
         let mut per_op = PerOp::from([(unit.to_string(), ticks)]);
-        let msrs = ["wrmsr", "rdmsr"].into_iter().zip(&timed.msrs);
+        let msrs = ["wrmsr", "rdmsr", SWITCHED[0].1, SWITCHED[1].1, "lgdt"]
+            .into_iter()
+            .zip(&timed.msrs);
         let uret = ["uret set", "uret elided", "uret restored"]
             .into_iter()
             .zip(&timed.uret);
@@ -299,6 +333,22 @@ mod tests {
     }
 
     #[test]
+    fn what_was_traced_belongs_to_what_was_counted() {
+        let lines = [
+            "COUNT a 10",
+            "MSRS a 100 205 5 105 0 0",
+            "MSRS a 200 405 5 205 50 0",
+        ];
+        let results = counted(&lines, &[record(10, 3)], "svm").unwrap();
+        assert_eq!(results[0].per_op["wrmsr"], 3.0);
+        assert_eq!(results[0].per_op["switch wrmsr"], 1.0);
+        assert_eq!(results[0].per_op["switch rdmsr"], 0.5);
+        assert!(counted(&lines[1..], &[], "svm").is_err());
+        let other = ["COUNT a 10", "MSRS b 100 205 5 105 0 0"];
+        assert!(counted(&other, &[record(10, 3)], "svm").is_err());
+    }
+
+    #[test]
     fn too_few_or_too_many_records_are_errors() {
         let lines = ["COUNT a 10"];
         assert!(counted(&lines, &[], "svm").is_err());
@@ -320,8 +370,8 @@ mod tests {
             "TICKS a 200 9900",
             "TICKS a 100 1200",
             "TICKS a 200 1900",
-            "MSRS a 100 205 5",
-            "MSRS a 200 405 5",
+            "MSRS a 100 205 5 105 0 0",
+            "MSRS a 200 405 5 205 0 100",
             "URET a 100 100 300 7",
             "URET a 200 200 600 7",
         ];
@@ -330,6 +380,8 @@ mod tests {
         let per_op = &results[0].per_op;
         assert_eq!(per_op["instructions"], 7.0);
         assert_eq!((per_op["wrmsr"], per_op["rdmsr"]), (2.0, 0.0));
+        assert_eq!(per_op["switch wrmsr"], 1.0);
+        assert_eq!((per_op["switch rdmsr"], per_op["lgdt"]), (0.0, 1.0));
         assert_eq!((per_op["uret set"], per_op["uret elided"]), (1.0, 3.0));
         assert_eq!(per_op["uret restored"], 0.0);
         assert_eq!(results[0].ops, 900);

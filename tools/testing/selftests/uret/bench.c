@@ -11,9 +11,13 @@
  *
  * With -t, it does N and then 2 N operations, as often as BATCHES says, for each
  * of which it prints "TICKS SCENARIO OPERATIONS TICKS", so that what is not part
- * of an operation can be told; then once more with tracing, for a line "MSRS
- * SCENARIO OPERATIONS WRITES READS" and, where uret is loaded, one "URET SCENARIO
- * OPERATIONS WRITTEN ELIDED RESTORED" of its counters.
+ * of an operation can be told.
+ *
+ * Either way it does some, and twice as many, once more with tracing, for a line "MSRS SCENARIO
+ * OPERATIONS WRITES READS SWITCH-WRITES SWITCH-READS LGDTS", of which the third
+ * and fourth number are only of MSRs that a guest and the host share, and, where
+ * uret is loaded, one "URET SCENARIO OPERATIONS WRITTEN ELIDED RESTORED" of its
+ * counters.
  *
  * The tasks are real-time ones on the last CPU.
  */
@@ -30,7 +34,10 @@
 #include "host.h"
 #include "marker.h"
 
-#define EVENTS	"/sys/kernel/tracing/events/msr/"
+#define TRACING	"/sys/kernel/tracing/"
+#define EVENTS	TRACING "events/msr/"
+#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
+
 #define HIST	"hist:keys=msr:size=2048"
 
 static void *run_worker(void *arg)
@@ -94,16 +101,6 @@ static unsigned long long ticks(void)
 	return (unsigned long long)high << 32 | low;
 }
 
-static void count(struct bench *bench, const char *name, unsigned long operations)
-{
-	operate(bench, name, 4);
-	printf("COUNT %s %lu\n", name, operations);
-	fflush(stdout);
-	marker('B');
-	operate(bench, name, operations);
-	marker('E');
-}
-
 /* Return: 0 or -errno. */
 static int trace(const char *event, bool on)
 {
@@ -113,16 +110,66 @@ static int trace(const char *event, bool on)
 	return write_file(path, on ? HIST : "!" HIST);
 }
 
-static unsigned long long traced(const char *event)
+/* The MSRs that a guest and the host share; others have to do with entry itself. */
+static bool is_switched(unsigned long msr)
 {
-	unsigned long long hits = 0;
+	static const unsigned int msrs[] = {
+		0x174, 0x175, 0x176,		/* SYSENTER */
+		0x122, 0xc0000080,		/* TSX_CTRL, EFER */
+		0xc0000081, 0xc0000082, 0xc0000083, 0xc0000084,	/* SYSCALL */
+		0xc0000100, 0xc0000101, 0xc0000102,		/* FS, GS */
+		0xc0000103,			/* TSC_AUX */
+	};
+
+	for (int i = 0; i < ARRAY_SIZE(msrs); i++)
+		if (msrs[i] == msr)
+			return true;
+	return false;
+}
+
+/* How often there was an event: in all, and for an MSR that is switched. */
+static void traced(const char *event, unsigned long long hits[2])
+{
+	unsigned long long msr, count;
 	char line[256];
 	FILE *file;
 
 	snprintf(line, sizeof(line), EVENTS "%s/hist", event);
 	file = fopen(line, "r");
+	while (file && fgets(line, sizeof(line), file)) {
+		if (sscanf(line, " Hits: %llu", &count) == 1)
+			hits[0] = count;
+		if (sscanf(line, "{ msr: %llu } hitcount: %llu", &msr, &count) == 2 &&
+		    is_switched(msr))
+			hits[1] += count;
+	}
+	if (file)
+		fclose(file);
+}
+
+/* The one function that executes LGDT, in a switch. Return: 0 or -errno. */
+static int trace_lgdt(bool on)
+{
+	int ret;
+
+	if (!on)
+		write_file(TRACING "events/uret_bench/lgdt/enable", "0");
+	ret = write_file(TRACING "kprobe_events",
+			 on ? "p:uret_bench/lgdt load_fixmap_gdt" : "-:uret_bench/lgdt");
+	if (!on || ret)
+		return ret;
+	return write_file(TRACING "events/uret_bench/lgdt/enable", "1");
+}
+
+static unsigned long long traced_lgdt(void)
+{
+	FILE *file = fopen(TRACING "kprobe_profile", "r");
+	unsigned long long hits = 0, count;
+	char line[256];
+
 	while (file && fgets(line, sizeof(line), file))
-		sscanf(line, " Hits: %llu", &hits);
+		if (sscanf(line, " lgdt %llu", &count) == 1)
+			hits = count;
 	if (file)
 		fclose(file);
 	return hits;
@@ -147,6 +194,59 @@ static bool add_counters(long long counts[3], int sign)
 	return true;
 }
 
+static int trace_all(bool on)
+{
+	int ret = trace("write_msr", on);
+
+	if (!ret || !on)
+		ret = trace("read_msr", on);
+	if (!ret || !on)
+		ret = trace_lgdt(on);
+	return ret;
+}
+
+/* Return: whether tracing works here. */
+static bool trace_it(struct bench *bench, const char *name, unsigned long operations)
+{
+	unsigned long long writes[2] = {}, reads[2] = {};
+	long long counts[3] = {};
+	int ret;
+
+	ret = trace_all(true);
+	if (ret) {
+		trace_all(false);
+		fprintf(stderr,
+			"bench: no counts of MSRs: %s (CONFIG_HIST_TRIGGERS, CONFIG_KPROBE_EVENTS)\n",
+			strerror(-ret));
+		return false;
+	}
+	add_counters(counts, -1);
+	operate(bench, name, operations);
+	traced("write_msr", writes);
+	traced("read_msr", reads);
+	printf("MSRS %s %lu %llu %llu %llu %llu %llu\n", name, operations, writes[0], reads[0],
+	       writes[1], reads[1], traced_lgdt());
+	if (add_counters(counts, 1))
+		printf("URET %s %lu %lld %lld %lld\n", name, operations,
+		       counts[0], counts[1], counts[2]);
+	trace_all(false);
+	return true;
+}
+
+static void count(struct bench *bench, const char *name, unsigned long operations)
+{
+	operate(bench, name, 4);
+	printf("COUNT %s %lu\n", name, operations);
+	fflush(stdout);
+	marker('B');
+	operate(bench, name, operations);
+	marker('E');
+	/* They are all alike, so that fewer will do. */
+	for (int i = 0; i < 2 && trace_it(bench, name, (operations / 8 + 2) << i); i++)
+		;
+	fflush(stdout);
+}
+
 static void time_it(struct bench *bench, const char *name, unsigned long operations, int batches)
 {
 	operate(bench, name, 4);
@@ -157,27 +257,8 @@ static void time_it(struct bench *bench, const char *name, unsigned long operati
 		operate(bench, name, n);
 		printf("TICKS %s %lu %llu\n", name, n, ticks() - before);
 	}
-	for (int i = 0; i < 2 * batches; i++) {
-		unsigned long n = operations << (i & 1);
-		int ret = trace("write_msr", true);
-		long long counts[3] = {};
-
-		if (!ret)
-			ret = trace("read_msr", true);
-		if (ret) {
-			fprintf(stderr, "bench: no counts of MSRs: %s (CONFIG_HIST_TRIGGERS)\n",
-				strerror(-ret));
-			break;
-		}
-		add_counters(counts, -1);
-		operate(bench, name, n);
-		printf("MSRS %s %lu %llu %llu\n", name, n, traced("write_msr"), traced("read_msr"));
-		if (add_counters(counts, 1))
-			printf("URET %s %lu %lld %lld %lld\n", name, n,
-			       counts[0], counts[1], counts[2]);
-		trace("write_msr", false);
-		trace("read_msr", false);
-	}
+	for (int i = 0; i < 2 * batches && trace_it(bench, name, operations << (i & 1)); i++)
+		;
 	fflush(stdout);
 }
 

@@ -81,6 +81,7 @@ guests()
 {
 	bench 1 exit-to-user exit-in-kernel guest-idle-guest guest-thread-guest guest-user-guest \
 	      two-guests-equal two-guests-different
+	bench 10 syscall-beside-vm context-switch-beside-vm
 	bench 1 turns:1 turns:2 turns:4 turns:8 turns:16 turns:32 turns:64
 	[ ! -x "$nested" ] || "$nested" $how -n "$operations" -b "$batches" ||
 		fail "nested entries failed"

@@ -191,16 +191,23 @@ static int set_up_two(struct bench *bench, int differ)
 	return set_up_ring(bench, 2, differ);
 }
 
-static int set_up_syscall(struct bench *bench, int what)
+/* With a VM that is there, but does not run, or with none. */
+static int set_up_plain(struct bench *bench, int with_vm,
+			int (*work)(struct worker *worker, unsigned long operations))
 {
-	add_worker(bench, run_syscall);
-	return 0;
+	struct worker *worker = add_worker(bench, work);
+
+	return with_vm ? vm_create(&worker->vm, 1) : 0;
 }
 
-static int set_up_switches(struct bench *bench, int what)
+static int set_up_syscall(struct bench *bench, int with_vm)
 {
-	add_worker(bench, run_switches);
-	return 0;
+	return set_up_plain(bench, with_vm, run_syscall);
+}
+
+static int set_up_switches(struct bench *bench, int with_vm)
+{
+	return set_up_plain(bench, with_vm, run_switches);
 }
 
 /* Gives the module a command, to which the number of times is added. */
@@ -233,6 +240,8 @@ static const struct scenario {
 	{ "two-guests-different", "a turn of two guests with different values", set_up_two, true },
 	{ "syscall", "getppid()", set_up_syscall },
 	{ "context-switch", "sched_yield() to another process", set_up_switches },
+	{ "syscall-beside-vm", "getppid() while there is a VM", set_up_syscall, true },
+	{ "context-switch-beside-vm", "sched_yield() while there is a VM", set_up_switches, true },
 };
 
 static int set_up(struct bench *bench, const char *name)
@@ -283,7 +292,7 @@ void bench_teardown(struct bench *bench)
 			close(worker->out);
 	}
 	for (int i = 0; i < bench->nr_workers; i++)
-		if (bench->workers[i].work == run_guest)
+		if (bench->workers[i].vm.mem)
 			vm_destroy(&bench->workers[i].vm);
 }
 

@@ -7,7 +7,7 @@
  *	rsi	N
  *	r10	not 0: leave the looking out, for measurements
  *	r12	what TSC_AUX should be
- *	r13	what KERNEL_GS_BASE should be
+ *	r13	what KERNEL_GS_BASE should be; grows
  *	r14	what SYSCALL should lead to: handler | flags left | CS << 32
  *
  * It runs at address GUEST_CODE, to which it is copied, in ring 0.
@@ -85,6 +85,12 @@ guest_start:
 	orq	%rdx, %rax
 	cmpq	%r13, %rax
 	jne	8f
+	/* Another value each time, so that an old one shows. */
+	addq	$8, %r13
+	movl	%r13d, %eax
+	movq	%r13, %rdx
+	shrq	$32, %rdx
+	wrmsr
 
 	movb	$GUEST_BAD_SYSCALL, %bl
 	pushfq
@@ -99,6 +105,7 @@ guest_start:
 	decq	%rsi
 	jmp	1b
 8:
+	movq	%rax, %r15
 	movb	%bl, %al
 	outb	%al, $GUEST_PORT_BAD
 9:

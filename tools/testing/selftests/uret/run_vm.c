@@ -2,7 +2,10 @@
 /*
  * Runs a VM until it is told to stop, for tests of what happens meanwhile.
  *
- *	run_vm [-c CPU] [-v 1|2] [-t SECONDS]
+ *	run_vm [-c CPU] [-i | -s] [-v 1|2] [-t SECONDS]
+ *
+ * With -i the guest does nothing but sleep and wake, with -s it sleeps until the
+ * end, and then looks at its registers.
  *
  * Prints "running" when the guest has been entered. SIGTERM ends it. The exit
  * status is 0 if the guest and this task have seen their own registers only.
@@ -25,16 +28,39 @@ static void on_term(int nr)
 	stop = 1;
 }
 
+static int sleep_until_told(struct vm *vm)
+{
+	/* This turns the APIC on.  Then nobody wakes it from its turn. */
+	if (vm_run(vm, GUEST_HLT, 1))
+		goto failed;
+	printf("running\n");
+	fflush(stdout);
+	vm->stop_on_signal = true;
+	if (vm_run(vm, GUEST_TURN_2, 1) || vm_run(vm, GUEST_CPUID, 10))
+		goto failed;
+	vm_destroy(vm);
+	return 0;
+failed:
+	fprintf(stderr, "run_vm: %s\n", vm->error);
+	return 1;
+}
+
 int main(int argc, char **argv)
 {
-	int cpu = -1, values = 1, seconds = 0, opt;
+	int cpu = -1, idle = 0, asleep = 0, values = 1, seconds = 0, opt;
 	time_t end;
 	struct vm vm;
 
-	while ((opt = getopt(argc, argv, "c:v:t:")) != -1) {
+	while ((opt = getopt(argc, argv, "c:isv:t:")) != -1) {
 		switch (opt) {
 		case 'c':
 			cpu = atoi(optarg);
+			break;
+		case 'i':
+			idle = 1;
+			break;
+		case 's':
+			asleep = 1;
 			break;
 		case 'v':
 			values = atoi(optarg);
@@ -43,7 +69,7 @@ int main(int argc, char **argv)
 			seconds = atoi(optarg);
 			break;
 		default:
-			fprintf(stderr, "usage: run_vm [-c CPU] [-v 1|2] [-t SECONDS]\n");
+			fprintf(stderr, "usage: run_vm [-c CPU] [-i | -s] [-v 1|2] [-t SECONDS]\n");
 			return 2;
 		}
 	}
@@ -56,10 +82,14 @@ int main(int argc, char **argv)
 		fprintf(stderr, "run_vm: %s\n", vm.error);
 		return 1;
 	}
+	if (asleep)
+		return sleep_until_told(&vm);
 	end = time(NULL) + seconds;
 	for (unsigned int i = 0; !stop && (!seconds || time(NULL) < end); i++) {
 		/* An exit to user space, exits in the kernel, idle, in turn. */
-		if (vm_run(&vm, i % 3, i % 3 == GUEST_HLT ? 5 : 200)) {
+		int what = idle ? GUEST_HLT : i % 3;
+
+		if (vm_run(&vm, what, what != GUEST_HLT ? 200 : idle ? 1000 : 5)) {
 			fprintf(stderr, "run_vm: %s\n", vm.error);
 			return 1;
 		}

@@ -6,7 +6,7 @@
 
 . "$(dirname "$(readlink -f "$0")")/functions.sh"
 
-ktap_set_plan 6
+ktap_set_plan 9
 mark
 unload
 load_kvm ${URET_PARAM:-uret=1} || skip_all "kvm does not load"
@@ -52,6 +52,42 @@ armed_notifier_survives_hotplug()
 		taskset $((1 << LAST)) sh -c "echo 0 >$files/armed"
 }
 
+# counted COLUMN: what uret has counted of vCPUs' FS and GS, on all CPUs
+counted()
+{
+	awk -v column="$1" '
+		NR == 1 { for (i = 1; i <= NF; i++) if ($i == column) at = i }
+		NR > 1 { sum += $at }
+		END { print sum }' "$URET/fsgs"
+}
+
+# with_idle_vm COLUMN COMMAND...: does it to a VM that does nothing but sleep and wake, so that its
+# FS and GS are still there, and must be evicted. The guest sees whether its own came with it.
+with_idle_vm()
+{
+	column=$1
+	shift
+	start_vm -i || return 1
+	taskset -p $((1 << LAST)) "$VM_PID" >/dev/null
+	before=$(counted "$column")
+	"$@" && stop_vm || return 1
+	[ "$(cat /sys/module/kvm/parameters/uret)" = N ] || [ "$(counted "$column")" -gt "$before" ]
+}
+
+# A vCPU that sleeps does not move: it is the CPU that has to put back what it has of it.
+offline_with_sleeping_vm()
+{
+	# Another task on that CPU, and they are gone already.
+	taskset -p 1 $$ >/dev/null
+	start_vm -c "$LAST" -s && sleep 0.5 || return 1
+	before=$(counted evicted)
+	echo 0 >"$ONLINE" || return 1
+	after=$(counted evicted)
+	echo 1 >"$ONLINE" && stop_vm || return 1
+	taskset -p $(((1 << CPUS) - 1)) $$ >/dev/null
+	[ "$(cat /sys/module/kvm/parameters/uret)" = N ] || [ "$after" -gt "$before" ]
+}
+
 # sleep_as_far_as LEVEL: see Documentation/power/basic-pm-debugging.rst
 sleep_as_far_as()
 {
@@ -62,7 +98,9 @@ sleep_as_far_as()
 }
 
 if [ "$LAST" = 0 ]; then
-	for name in "offline and online" "migration" "a notifier and hotplug"; do
+	for name in "offline and online" "migration" "migration from an idle CPU" \
+		    "an idle CPU goes offline" "a sleeping vCPU's CPU goes offline" \
+		    "a notifier and hotplug"; do
 		ktap_test_skip "$name: only one CPU"
 	done
 else
@@ -71,6 +109,9 @@ else
 	check "offline and online" eval 'hotplug && stop_vm'
 	start_vm || ktap_print_msg "no VM"
 	check "migration" eval 'move && stop_vm'
+	check "migration from an idle CPU" with_idle_vm evicted move
+	check "an idle CPU goes offline" with_idle_vm evicted hotplug
+	check "a sleeping vCPU's CPU goes offline" offline_with_sleeping_vm
 	check "a notifier and hotplug" armed_notifier_survives_hotplug
 fi
 

@@ -287,7 +287,13 @@ static int guest_failed(struct vm *vm)
 		[GUEST_BAD_SYSCALL] = "STAR, LSTAR or FMASK",
 	};
 	uint8_t code = *((uint8_t *)vm->run + vm->run->io.data_offset);
+	struct kvm_regs regs;
 
+	if (code == GUEST_BAD_KERNEL_GS_BASE && !ioctl(vm->vcpu_fd, KVM_GET_REGS, &regs)) {
+		snprintf(vm->error, sizeof(vm->error),
+			 "the guest's KERNEL_GS_BASE is %#llx, not %#llx", regs.r15, regs.r13);
+		return -1;
+	}
 	snprintf(vm->error, sizeof(vm->error), "the guest's %s is not its own",
 		 code < ARRAY_SIZE(names) && names[code] ? names[code] : "register");
 	return -1;
@@ -300,12 +306,18 @@ int vm_run(struct vm *vm, int what, uint64_t times)
 		.rdi = what, .rsi = times, .r10 = vm->lean,
 		.r12 = vm->tsc_aux, .r13 = vm->kernel_gs_base, .r14 = vm->syscall,
 	};
+	struct kvm_mp_state runnable = { .mp_state = KVM_MP_STATE_RUNNABLE };
 
+	/* One that was stopped in its sleep would go on with that. */
+	if (ioctl(vm->vcpu_fd, KVM_SET_MP_STATE, &runnable))
+		return fail(vm, "KVM_SET_MP_STATE");
 	if (ioctl(vm->vcpu_fd, KVM_SET_REGS, &regs))
 		return fail(vm, "KVM_SET_REGS");
 
 	for (;;) {
 		if (ioctl(vm->vcpu_fd, KVM_RUN, 0)) {
+			if (errno == EINTR && vm->stop_on_signal)
+				return 0;
 			if (errno == EINTR)
 				continue;
 			return fail(vm, "KVM_RUN");
@@ -321,6 +333,9 @@ int vm_run(struct vm *vm, int what, uint64_t times)
 		case GUEST_PORT_BAD:
 			return guest_failed(vm);
 		default:
+			if (ioctl(vm->vcpu_fd, KVM_GET_REGS, &regs))
+				return fail(vm, "KVM_GET_REGS");
+			vm->kernel_gs_base = regs.r13;
 			return 0;
 		}
 	}

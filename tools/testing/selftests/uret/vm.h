@@ -18,6 +18,8 @@ struct vm {
 	uint64_t syscall;
 	/* Whether the guest does without looking at its registers. */
 	bool lean;
+	/* Whether a signal ends a run. */
+	bool stop_on_signal;
 	/* What went wrong last. */
 	char error[128];
 };

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* A process with a vCPU, whose thread keeps an eye on its FS and GS. */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/io.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include <asm/ldt.h>
+#include <asm/prctl.h>
+
+#include "fsgs_vm.h"
+#include "guest.h"
+#include "vm.h"
+
+#define LDT_SELECTOR	7
+#define TLS_ENTRY	12
+
+static struct fsgs_claim *claim;
+static enum fsgs_vm_kind kind;
+static unsigned int seed;
+static volatile int ldt_made;
+
+static unsigned int rnd(unsigned int below)
+{
+	return rand_r(&seed) % below;
+}
+
+static void wrong(const char *what)
+{
+	if (claim->wrong)
+		return;
+	claim->wrong = 1;
+	snprintf(claim->what, sizeof(claim->what), "vCPU thread %u: %s", claim->tid, what);
+}
+
+static unsigned long get_base(int code)
+{
+	unsigned long base = 0;
+
+	syscall(SYS_arch_prctl, code, &base);
+	return base;
+}
+
+static void load_gs(unsigned int selector)
+{
+	asm volatile("movl %0, %%gs" : : "r" (selector) : "memory");
+}
+
+#define GET_SELECTOR(reg) ({					\
+	unsigned int selector;					\
+	asm volatile("movl %%" #reg ", %0" : "=r" (selector));	\
+	selector & 0xffff;					\
+})
+
+static struct user_desc descriptor(int entry)
+{
+	return (struct user_desc) {
+		.entry_number = entry, .base_addr = 0x12345000, .limit = 0xfffff,
+		.seg_32bit = 1, .limit_in_pages = 1,
+	};
+}
+
+/* FS is the C library's. */
+static void change_gs(void)
+{
+	unsigned int selector = 0;
+
+	if (kind == FSGS_VM_LDT && ldt_made)
+		selector = LDT_SELECTOR;
+	else if (kind == FSGS_VM_TLS && rnd(2))
+		selector = TLS_ENTRY << 3 | 3;
+
+	claim->changing++;
+	load_gs(selector);
+	if (!selector)
+		syscall(SYS_arch_prctl, ARCH_SET_GS,
+			(unsigned long)rnd(0x7fff) << 32 | rnd(0x7fffffff));
+	claim->fs = GET_SELECTOR(fs);
+	claim->gs = GET_SELECTOR(gs);
+	claim->ds = GET_SELECTOR(ds);
+	claim->es = GET_SELECTOR(es);
+	claim->fs_base = get_base(ARCH_GET_FS);
+	claim->gs_base = get_base(ARCH_GET_GS);
+	claim->changing++;
+}
+
+static void check(void)
+{
+	if (GET_SELECTOR(fs) != claim->fs || GET_SELECTOR(gs) != claim->gs ||
+	    GET_SELECTOR(ds) != claim->ds || GET_SELECTOR(es) != claim->es)
+		wrong("a selector is not its own");
+	if (get_base(ARCH_GET_FS) != claim->fs_base)
+		wrong("the FS base is not its own");
+	if (get_base(ARCH_GET_GS) != claim->gs_base)
+		wrong("the GS base is not its own");
+	/* Is the LDT there?  This dies if it is not. */
+	if (claim->gs == LDT_SELECTOR)
+		load_gs(LDT_SELECTOR);
+	if (kind == FSGS_VM_PORT)
+		outb(0, FSGS_PORT);
+	claim->checks++;
+}
+
+static void prepare(void)
+{
+	struct user_desc desc = descriptor(TLS_ENTRY);
+
+	claim->tid = syscall(SYS_gettid);
+	if (kind == FSGS_VM_TLS && syscall(SYS_set_thread_area, &desc))
+		kind = FSGS_VM_PLAIN;
+	if (kind == FSGS_VM_PORT && ioperm(FSGS_PORT, 1, 1))
+		kind = FSGS_VM_PLAIN;
+}
+
+static void *vcpu(void *arg)
+{
+	struct vm vm;
+	int fd;
+
+	prepare();
+	if (vm_create(&vm, 1 + rnd(2)))
+		goto out;
+	/* Its APIC has to be on; then a kernel thread wakes it from its turns. */
+	if (vm_run(&vm, GUEST_HLT, 1))
+		goto out;
+	fd = vm_turn_fd(&vm);
+	if (fd < 0 || vm_wake_by(&vm, fd, VM_IRQ_WORKER))
+		goto out;
+	while (claim->command != FSGS_STOP && !claim->wrong) {
+		int what = rnd(4);
+
+		/* With few others about, a CPU stays idle for a while. */
+		if (claim->command == FSGS_REST) {
+			usleep(rnd(100000));
+			what = GUEST_HLT + rnd(2);
+		}
+		change_gs();
+		if (vm_run(&vm, what, what < GUEST_HLT ? 1 + rnd(100) : 1 + rnd(20)))
+			break;
+		check();
+	}
+out:
+	if (claim->command != FSGS_STOP)
+		wrong(vm.error);
+	return NULL;
+}
+
+void fsgs_vm(struct fsgs_claim *its_claim, enum fsgs_vm_kind its_kind, unsigned int its_seed)
+{
+	struct user_desc desc = descriptor(0);
+	pthread_t thread;
+
+	claim = its_claim;
+	kind = its_kind;
+	seed = its_seed;
+	if (pthread_create(&thread, NULL, vcpu, NULL))
+		_exit(2);
+	/* The other thread is in its guest, or idle, when it gets an LDT. */
+	usleep(200000 + rnd(400000));
+	if (kind == FSGS_VM_LDT)
+		ldt_made = !syscall(SYS_modify_ldt, 1, &desc, sizeof(desc));
+	pthread_join(thread, NULL);
+	_exit(0);
+}
