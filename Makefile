@@ -13,10 +13,11 @@ help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12 | sed 's/^/  make /'
 	@echo
 	@echo "Variables:"
-	@echo "  KSRC=DIR   a kernel source of yours, instead of the one from Debian's archive"
-	@echo "  DEBUG=1    a kernel with KASAN, UBSAN, lockdep and more (check, shell)"
-	@echo "  ONLY=...   names out of tools/mutants (mutants)"
-	@echo "  QUICK=1    leave KVM's own selftests out (check)"
+	@echo "  KSRC=DIR        a kernel source of yours, instead of the one from Debian's archive"
+	@echo "  DEBUG=1         a kernel with KASAN, UBSAN, lockdep and more (check, shell)"
+	@echo "  UNPATCHED=1     build a kernel without the patches and measure that, too (bench)"
+	@echo "  ONLY=...        names out of tools/mutants (mutants)"
+	@echo "  QUICK=1         leave KVM's own selftests out (check)"
 	@echo "  XDG_CACHE_HOME  where downloads and builds are kept, in a folder uret"
 
 demo: ## show KVM on uret, on an emulated AMD and an emulated Intel CPU
@@ -26,7 +27,7 @@ check: ## run all tests on both emulators; the last line counts them
 	@tools/run.sh check
 
 bench: ## count what switches cost, stock and uret, and write build/bench/report.md
-	@tools/run.sh bench
+	@UNPATCHED_TOO=$(UNPATCHED) tools/run.sh bench
 
 report: ## make a report of a file that bench.sh wrote on a real machine: FILE=...
 	@test -n "$(FILE)" || { echo "make report FILE=uret-bench.txt: see Documentation/virt/uret/measuring.rst" >&2; exit 1; }

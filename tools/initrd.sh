@@ -3,6 +3,8 @@
 #
 #	initrd.sh FILE [kvm LIST]	with KVM's selftests that LIST names, if it is given, or else
 #					with those only that are for measuring
+#
+# MODULES=DIR has modules of another kernel to take.
 
 . "$(dirname "$0")/lib.sh"
 toolchain
@@ -15,7 +17,7 @@ rm -rf "$dir"
 mkdir -p "$dir"/{bin,etc,selftests/uret}
 cp /bin/busybox "$dir/bin/"
 cp "$TOP/tools/init" "$dir/init"
-cp -a "$KBUILD/root/lib" "$dir/"
+cp -a "${MODULES:-$KBUILD/root}/lib" "$dir/"
 # Two CPUs are one for a part of the time, as the test takes one away now and then.
 # Under all checks, a second of Bochs' own clock takes it ten of ours or more.
 fsgs_seconds=40 one_cpu=20 bochs=40

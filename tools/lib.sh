@@ -87,7 +87,7 @@ toolchain()
 		CARGO_TARGET_DIR="$CACHE/cargo-target" /usr/bin/cargo)
 }
 
-# Sets SOURCE, the patched tree, and KBUILD, its build folder.
+# Sets SOURCE, the patched tree, and KBUILD, its build folder; and the same without the patches.
 paths()
 {
 	local key=archive
@@ -102,6 +102,8 @@ paths()
 		VARIANT=release
 	fi
 	KBUILD=$CACHE/build-$key-$DISTRO-$VARIANT
+	UNPATCHED_SOURCE=$CACHE/unpatched-$key
+	UNPATCHED=$CACHE/build-unpatched-$key-$DISTRO
 }
 
 # Those of the kernel's own x86 selftests that are about FS, GS and what goes with them. Not so

@@ -39,8 +39,8 @@ checkpatch()
 	local ignore=FILE_PATH_CHANGES,EXPORT_SYMBOL,PARENTHESIS_ALIGNMENT,OPEN_ENDED_LINE
 	ignore=$ignore,VOLATILE,PREFER_DEFINED_ATTRIBUTE_MACRO,CAMELCASE
 	local found status=0
-	# With Debian's python3, which has the modules that it wants.
-	found=$(env PATH=/usr/bin:/bin "$SOURCE/scripts/checkpatch.pl" --root "$SOURCE" --strict --no-summary \
+	# With Debian's python3, which has the modules that it wants; in a folder for what it leaves.
+	found=$(cd "$BUILD" && env PATH=/usr/bin:/bin "$SOURCE/scripts/checkpatch.pl" --root "$SOURCE" --strict --no-summary \
 		--terse --show-types --ignore "$ignore" \
 		"$BUILD"/series/*[1-9]-*.patch "$BUILD"/series/0010-*.patch) || status=$?
 	[ $status -le 1 ] || die "checkpatch.pl failed: $found"

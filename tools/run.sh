@@ -75,6 +75,11 @@ check)
 	;;
 bench)
 	plugin
+	if [ -n "${UNPATCHED_TOO:-}" ]; then
+		"$here/unpatched.sh"
+		MODULES=$UNPATCHED/root stage "initramfs, unpatched" "See the log." "$here/initrd.sh" "$BUILD/initrd-unpatched"
+		set -- "$@" --unpatched-kernel "$UNPATCHED/arch/x86/boot/bzImage" --unpatched-initrd "$BUILD/initrd-unpatched"
+	fi
 	echo "Measuring in both emulators: a few minutes."
 	exec "${run[@]}" bench --plugin "$PLUGIN" --out "$BUILD/bench" "$@"
 	;;

@@ -241,20 +241,20 @@ impl<T: Callback> ThisCpu<'_, Notifier<T>> {
     fn another_fires(&self) -> bool {
         let firing = FIRING.this_cpu(self.token()).load(Relaxed);
 
-        firing != 0 && self.is_not(firing)
-    }
-
-    /// Mostly nothing fires.
-    #[cold]
-    #[inline(never)]
-    fn is_not(&self, firing: usize) -> bool {
-        firing != self.address()
+        firing != 0 && differ(firing, self.address())
     }
 
     #[inline]
     fn address(&self) -> usize {
         core::ptr::from_ref::<Notifier<T>>(self).addr()
     }
+}
+
+/// Mostly nothing fires, and there is nothing to compare.
+#[cold]
+#[inline(never)]
+fn differ(firing: usize, notifier: usize) -> bool {
+    firing != notifier
 }
 
 /// Permission to arm the notifiers of a per-CPU variable.

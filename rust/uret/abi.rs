@@ -257,9 +257,8 @@ unsafe extern "C" fn uret_kvm_update(
 unsafe extern "C" fn uret_kvm_set(index: c_uint, value: u64, mask: u64) -> c_int {
     // SAFETY: By the safety requirements of this function.
     let token = unsafe { callers_token() };
-    let slot = kvm::slot(index as usize);
 
-    status(slot.and_then(|slot| registry::set(token, slot, value, mask)))
+    status(registry::set(token, kvm::slot(index as usize), value, mask))
 }
 
 /// # Safety
@@ -270,9 +269,7 @@ unsafe extern "C" fn uret_kvm_get(index: c_uint) -> u64 {
     // SAFETY: By the safety requirements of this function.
     let token = unsafe { callers_token() };
 
-    kvm::slot(index as usize)
-        .and_then(|slot| registry::get(token, slot))
-        .unwrap_or(0)
+    registry::get(token, kvm::slot(index as usize)).unwrap_or(0)
 }
 
 /// # Safety

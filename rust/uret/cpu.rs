@@ -86,13 +86,33 @@ impl<T> PerSlot<T> {
     }
 }
 
+/// What a set has done.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Done {
+    /// Nothing: the MSR had the value already.
+    Elided,
+    /// The MSR got the host's value, and the slot is clean.
+    Cleaned,
+    /// The MSR got another value, and the slot is dirty.
+    Soiled,
+}
+
 /// What sets have done to slots, as bitmaps.
 #[derive(Default)]
 struct Changes {
-    /// The MSR got a value other than the host's.
-    dirty: usize,
-    /// It refused the value, and has kept the one that it had.
+    soiled: usize,
     failed: usize,
+}
+
+impl Changes {
+    #[inline(always)]
+    fn note(&mut self, slot: Slot, result: Result<Done>) {
+        match result {
+            Ok(Done::Soiled) => self.soiled |= slot.bit(),
+            Ok(Done::Elided | Done::Cleaned) => {}
+            Err(_) => self.failed |= slot.bit(),
+        }
+    }
 }
 
 /// The state of one CPU.
@@ -187,26 +207,23 @@ impl Cpu {
         Ok(())
     }
 
-    /// Sets a slot to `value`, and notes it in `changes`.
+    /// Sets a slot to `value`. If that soils it, it is the caller's to make it dirty.
     #[inline(always)]
-    fn put(&self, hw: &impl Hardware, slot: Slot, value: u64, changes: &mut Changes) {
+    fn put(&self, hw: &impl Hardware, slot: Slot, value: u64) -> Result<Done> {
         if value == self.current.at(slot).load(Relaxed) {
             self.elided.at(slot).inc();
             hw.event(Event::Elide, slot, &self.msr, value);
-            return;
+            return Ok(Done::Elided);
         }
-        if hw.write(self.msr.at(slot).load(Relaxed), value).is_err() {
-            changes.failed |= slot.bit();
-            return;
-        }
+        hw.write(self.msr.at(slot).load(Relaxed), value)?;
         self.written.at(slot).inc();
         self.current.at(slot).store(value, Relaxed);
+        hw.event(Event::Set, slot, &self.msr, value);
         if value == self.host.at(slot).load(Relaxed) {
             self.clean(slot);
-        } else {
-            changes.dirty |= slot.bit();
+            return Ok(Done::Cleaned);
         }
-        hw.event(Event::Set, slot, &self.msr, value);
+        Ok(Done::Soiled)
     }
 
     /// A slot got the host's value by a set. That is rare, and the compiler is to know it.
@@ -220,7 +237,7 @@ impl Cpu {
     #[inline(always)]
     fn apply(&self, changes: Changes) -> Result {
         // INVARIANT: These were written, and did not get the host's value.
-        self.dirty.store(self.dirty() | changes.dirty, Relaxed);
+        self.dirty.store(self.dirty() | changes.soiled, Relaxed);
         if changes.failed != 0 {
             return Err(EIO);
         }
@@ -228,7 +245,7 @@ impl Cpu {
     }
 
     /// Returns `value` with the bits outside of `mask` as the host has them.
-    #[inline]
+    #[inline(always)]
     fn merged(&self, slot: Slot, value: u64, mask: u64) -> u64 {
         (value & mask) | (self.host.at(slot).load(Relaxed) & !mask)
     }
@@ -239,13 +256,22 @@ impl Cpu {
     ///
     /// - [`ENXIO`] if the slot is not ready.
     /// - [`EIO`] if the MSR does not take the value; nothing has changed then.
-    #[inline]
-    pub(crate) fn set(&self, hw: &impl Hardware, slot: usize, value: u64, mask: u64) -> Result {
+    #[inline(always)]
+    pub(crate) fn set(
+        &self,
+        hw: &impl Hardware,
+        slot: usize,
+        value: u64,
+        mask: u64,
+    ) -> Result<Done> {
         let slot = self.ready_slot(slot)?;
-        let mut changes = Changes::default();
+        let done = self.put(hw, slot, self.merged(slot, value, mask))?;
 
-        self.put(hw, slot, self.merged(slot, value, mask), &mut changes);
-        self.apply(changes)
+        if done == Done::Soiled {
+            // INVARIANT: It was written, and did not get the host's value.
+            self.dirty.store(self.dirty() | slot.bit(), Relaxed);
+        }
+        Ok(done)
     }
 
     /// Sets many slots.
@@ -261,7 +287,7 @@ impl Cpu {
         let mut changes = Changes::default();
 
         for slot in bits(values.load) {
-            self.put(hw, slot, values.data[slot.index()], &mut changes);
+            changes.note(slot, self.put(hw, slot, values.data[slot.index()]));
         }
         self.apply(changes)
     }
@@ -278,7 +304,7 @@ impl Cpu {
             if values.partial & slot.bit() != 0 {
                 value = self.merged(slot, value, values.mask[slot.index()]);
             }
-            self.put(hw, slot, value, &mut changes);
+            changes.note(slot, self.put(hw, slot, value));
         }
         self.apply(changes)?;
         if load != values.load {
@@ -301,9 +327,10 @@ impl Cpu {
     /// dirty; the others are restored.
     #[inline]
     pub(crate) fn restore(&self, hw: &impl Hardware, which: usize) -> Result {
+        let dirty = self.dirty();
         let mut failed = 0;
 
-        for slot in bits(self.dirty() & which) {
+        for slot in bits(dirty & which) {
             let host = self.host.at(slot).load(Relaxed);
 
             if hw.write(self.msr.at(slot).load(Relaxed), host).is_err() {
@@ -315,7 +342,7 @@ impl Cpu {
             hw.event(Event::Restore, slot, &self.msr, host);
         }
         // INVARIANT: All but those that failed hold the host's value now.
-        self.dirty.store(self.dirty() & !which | failed, Relaxed);
+        self.dirty.store(dirty & !which | failed, Relaxed);
         if failed == 0 {
             Ok(())
         } else {

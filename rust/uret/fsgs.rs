@@ -20,8 +20,7 @@ use kernel::{
         LazyFsgs, //
     },
     percpu::PerCpu,
-    preempt::PreemptDisabled,
-    prelude::*, //
+    preempt::PreemptDisabled, //
 };
 
 use crate::{

@@ -21,7 +21,10 @@ use crate::{
     slots::Owner, //
 };
 
-/// KVM's MSRs in KVM's order, and their slots in the registry.
+/// A number that no slot has, for MSRs that are not in the registry.
+const NO_SLOT: u32 = MAX_SLOTS as u32;
+
+/// KVM's MSRs in KVM's order, and their slots in the registry, or [`NO_SLOT`].
 struct Indices {
     nr: Atomic<usize>,
     msrs: [Atomic<u32>; MAX_SLOTS],
@@ -31,7 +34,7 @@ struct Indices {
 static INDICES: Indices = Indices {
     nr: Atomic::new(0),
     msrs: [const { Atomic::new(0) }; MAX_SLOTS],
-    slots: [const { Atomic::new(0) }; MAX_SLOTS],
+    slots: [const { Atomic::new(NO_SLOT) }; MAX_SLOTS],
 };
 
 /// Returns KVM as an owner of slots.
@@ -57,7 +60,7 @@ pub(crate) fn setup(list: &[u32]) -> Result<usize> {
         };
         let slot = added.inspect_err(|err| {
             pr_err!("cannot add MSR {msr:#x} for KVM: {err:?}\n");
-            registry::del(owner);
+            destroy();
         })?;
         if let (Some(its_msr), Some(its_slot)) = (INDICES.msrs.get(nr), INDICES.slots.get(nr)) {
             its_msr.store(msr, Relaxed);
@@ -72,20 +75,18 @@ pub(crate) fn setup(list: &[u32]) -> Result<usize> {
 /// Undoes [`setup()`].
 pub(crate) fn destroy() {
     INDICES.nr.store(0, Release);
+    for slot in &INDICES.slots {
+        slot.store(NO_SLOT, Relaxed);
+    }
     registry::del(owner());
 }
 
-/// Returns the slot of one of KVM's MSRs.
-#[inline]
-pub(crate) fn slot(index: usize) -> Result<usize> {
-    if index >= INDICES.nr.load(Acquire) {
-        return Err(ENXIO);
-    }
-    INDICES
-        .slots
-        .get(index)
-        .map(|slot| slot.load(Relaxed) as usize)
-        .ok_or(ENXIO)
+/// Returns the slot of one of KVM's MSRs, or a number that the registry refuses.
+#[inline(always)]
+pub(crate) fn slot(index: usize) -> usize {
+    let slot = INDICES.slots.get(index);
+
+    slot.map_or(NO_SLOT, |slot| slot.load(Relaxed)) as usize
 }
 
 /// Returns one of KVM's MSRs, or 0.
@@ -97,13 +98,12 @@ pub(crate) fn msr(index: usize) -> u32 {
 ///
 /// What is not in the registry is left out.
 pub(crate) fn update(values: &mut Values, index: usize, load: bool, data: u64, mask: u64) {
-    let Ok(slot) = slot(index) else {
-        return;
-    };
-    let bit = 1 << slot;
+    let slot = slot(index);
 
     if let (Some(its_data), Some(its_mask)) = (values.data.get_mut(slot), values.mask.get_mut(slot))
     {
+        let bit = 1 << slot;
+
         *its_data = data;
         *its_mask = mask;
         values.load = if load {

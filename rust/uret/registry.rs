@@ -39,6 +39,7 @@ use crate::{
     cpu::{
         Counter,
         Cpu,
+        Done,
         Event,
         Hardware,
         PerSlot,
@@ -171,10 +172,10 @@ impl<const TRACED: bool> Hardware for ThisCpuMsrs<'_, TRACED> {
 
 /// Does something with the MSRs of this CPU, traced if anybody looks.
 macro_rules! with_msrs {
-    ($token:expr, |$msrs:ident| $do:expr) => {{
+    ($token:expr, $looks:expr, |$msrs:ident| $do:expr) => {{
         let token = $token;
 
-        if trace::msrs_are_traced() {
+        if $looks {
             out_of_line(move || {
                 let $msrs = &ThisCpuMsrs::<true>(token);
 
@@ -206,7 +207,9 @@ impl Callback for State {
         trace::fire(this.cpu.dirty(), other);
         let cpu = &this.cpu;
 
-        match with_msrs!(this.token(), |msrs| cpu.restore(msrs, usize::MAX)) {
+        match with_msrs!(this.token(), trace::restores_are_traced(), |msrs| {
+            cpu.restore(msrs, usize::MAX)
+        }) {
             Ok(()) => this.disarm(),
             Err(err) => cannot_restore(err),
         }
@@ -218,26 +221,33 @@ fn current() -> usize {
     unsafe { bindings::get_current() }.addr()
 }
 
-/// Arms the notifier if some slot is dirty, and disarms it if none is.
+/// Arms the notifier, as some slot is dirty.
 #[inline(always)]
-fn update_notifier(this: &ThisCpu<'_, Notifier<State>>) -> Result {
-    let dirty = this.cpu.dirty() != 0;
-
-    if !dirty {
-        return this.disarm().map(|_| ());
-    }
+fn arm(this: &ThisCpu<'_, Notifier<State>>) -> Result {
     if this.ensure_armed()? {
         this.armed_by.store(current(), Relaxed);
     }
     Ok(())
 }
 
-/// Restores the slots in the bitmap `which`.
-fn restore(this: &ThisCpu<'_, Notifier<State>>, which: usize) {
-    let cpu = &this.cpu;
-    let restored = with_msrs!(this.token(), |msrs| cpu.restore(msrs, which));
+/// Arms the notifier if some slot is dirty, and disarms it if none is.
+#[inline(always)]
+fn update_notifier(this: &ThisCpu<'_, Notifier<State>>) -> Result {
+    if this.cpu.dirty() != 0 {
+        arm(this)
+    } else {
+        this.disarm().map(|_| ())
+    }
+}
 
-    if let Err(err) = restored.and(update_notifier(this)) {
+/// Restores the slots in the bitmap `which`.
+fn restore(token: &PreemptDisabled, which: usize) {
+    let this = STATE.this_cpu(token);
+    let cpu = &this.cpu;
+    let restored = with_msrs!(token, trace::restores_are_traced(), |msrs| cpu
+        .restore(msrs, which));
+
+    if let Err(err) = restored.and(update_notifier(&this)) {
         cannot_restore(err);
     }
 }
@@ -250,13 +260,18 @@ fn cannot_restore(err: Error) {
 }
 
 /// See `uret_set()`.
-#[inline]
+#[inline(always)]
 pub(crate) fn set(token: &PreemptDisabled, slot: usize, value: u64, mask: u64) -> Result {
     let this = STATE.this_cpu(token);
     let cpu = &this.cpu;
 
-    with_msrs!(token, |msrs| cpu.set(msrs, slot, value, mask))?;
-    arm_or_undo(&this)
+    match with_msrs!(token, trace::sets_are_traced(), |msrs| cpu
+        .set(msrs, slot, value, mask))?
+    {
+        Done::Elided => Ok(()),
+        Done::Cleaned => or_undo(token, update_notifier(&this)),
+        Done::Soiled => or_undo(token, arm(&this)),
+    }
 }
 
 /// See `uret_set_values()`.
@@ -264,16 +279,17 @@ pub(crate) fn set(token: &PreemptDisabled, slot: usize, value: u64, mask: u64) -
 pub(crate) fn set_values(token: &PreemptDisabled, values: &bindings::uret_values) -> Result {
     let this = STATE.this_cpu(token);
     let cpu = &this.cpu;
-    let result = with_msrs!(token, |msrs| cpu.set_values(msrs, values));
+    let result = with_msrs!(token, trace::sets_are_traced(), |msrs| cpu
+        .set_values(msrs, values));
 
-    arm_or_undo(&this)?;
+    or_undo(token, update_notifier(&this))?;
     result
 }
 
-/// Brings the notifier in line with the slots. If it cannot be armed, nothing may stay dirty.
-#[inline]
-fn arm_or_undo(this: &ThisCpu<'_, Notifier<State>>) -> Result {
-    update_notifier(this).inspect_err(|_| restore(this, usize::MAX))
+/// If the notifier could not be brought in line with the slots, nothing may stay dirty.
+#[inline(always)]
+fn or_undo(token: &PreemptDisabled, result: Result) -> Result {
+    result.inspect_err(|_| restore(token, usize::MAX))
 }
 
 /// See `uret_get()`.
@@ -287,7 +303,7 @@ pub(crate) fn get(token: &PreemptDisabled, slot: usize) -> Result<u64> {
 /// A vCPU whose FS and GS stay here takes it that its MSRs do, too.
 pub(crate) fn drop_owner(token: &PreemptDisabled, owner: Owner) {
     fsgs::evict_all(token);
-    restore(&STATE.this_cpu(token), SLOTS.of(owner));
+    restore(token, SLOTS.of(owner));
 }
 
 /// See `uret_read_host()`.
@@ -310,14 +326,14 @@ fn read_host_of(token: &PreemptDisabled, which: usize) -> Result {
 /// It may have gone down after something was set for the last time: what the registry remembers
 /// then is not what the MSRs hold now. An MSR that cannot be read here cannot be set here either.
 pub(crate) fn cpu_up(token: &PreemptDisabled) {
-    restore(&STATE.this_cpu(token), usize::MAX);
+    restore(token, usize::MAX);
     let _ = read_host_of(token, usize::MAX);
 }
 
 /// This CPU goes offline, or to sleep.
 pub(crate) fn cpu_down(token: &PreemptDisabled) {
     fsgs::evict_all(token);
-    restore(&STATE.this_cpu(token), usize::MAX);
+    restore(token, usize::MAX);
 }
 
 /// See `uret_add()`.
@@ -375,7 +391,7 @@ fn remove(which: usize) -> u32 {
             let this = STATE.this_cpu(token);
 
             fsgs::evict_all(token);
-            restore(&this, which);
+            restore(token, which);
             this.cpu.forget(which);
         });
         if ret.is_err() {

@@ -31,9 +31,7 @@ pub(crate) fn setup() -> Result<usize> {
 #[inline]
 pub(crate) fn switch_to_guest(token: &PreemptDisabled, tsc_aux: u64) {
     // KVM has tried every value when the guest or user space set it.
-    let refused = kvm::slot(TSC_AUX)
-        .and_then(|slot| registry::set(token, slot, tsc_aux, u64::MAX))
-        .is_err();
+    let refused = registry::set(token, kvm::slot(TSC_AUX), tsc_aux, u64::MAX).is_err();
 
     if cfg!(CONFIG_URET_DEBUG) {
         warn_on!(refused);

@@ -85,27 +85,36 @@ pub(crate) fn fire(dirty: usize, other_task: bool) {
     unsafe { uret_fire(dirty, other_task) };
 }
 
-/// Returns whether somebody wants to know what happens to MSRs. That may change at any time.
-#[inline(always)]
-pub(crate) fn msrs_are_traced() -> bool {
-    if cfg!(CONFIG_URET_DEBUG) || writes_are_traced() {
-        return true;
-    }
-    #[cfg(CONFIG_TRACEPOINTS)]
-    // SAFETY: It's always okay to query the static key for a tracepoint.
-    unsafe {
-        use kernel::jump_label::static_branch_unlikely;
-
-        if static_branch_unlikely!(bindings::__tracepoint_uret_set, bindings::tracepoint, key)
-            || static_branch_unlikely!(bindings::__tracepoint_uret_elide, bindings::tracepoint, key)
-            || static_branch_unlikely!(
-                bindings::__tracepoint_uret_restore,
+/// Whether somebody looks at a tracepoint. That may change at any time.
+macro_rules! is_traced {
+    ($tracepoint:ident) => {{
+        #[cfg(CONFIG_TRACEPOINTS)]
+        // SAFETY: It's always okay to query the static key for a tracepoint.
+        let traced = unsafe {
+            kernel::jump_label::static_branch_unlikely!(
+                bindings::$tracepoint,
                 bindings::tracepoint,
                 key
             )
-        {
-            return true;
-        }
-    }
-    false
+        };
+        #[cfg(not(CONFIG_TRACEPOINTS))]
+        let traced = false;
+
+        traced
+    }};
+}
+
+/// Returns whether somebody wants to know what sets do to MSRs. That may change at any time.
+#[inline(always)]
+pub(crate) fn sets_are_traced() -> bool {
+    cfg!(CONFIG_URET_DEBUG)
+        || writes_are_traced()
+        || is_traced!(__tracepoint_uret_set)
+        || is_traced!(__tracepoint_uret_elide)
+}
+
+/// Returns whether somebody wants to know what restores do to MSRs. That may change at any time.
+#[inline(always)]
+pub(crate) fn restores_are_traced() -> bool {
+    cfg!(CONFIG_URET_DEBUG) || writes_are_traced() || is_traced!(__tracepoint_uret_restore)
 }

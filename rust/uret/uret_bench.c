@@ -21,6 +21,7 @@
 #include <linux/debugfs.h>
 #include <linux/kprobes.h>
 #include <linux/module.h>
+#include <linux/mutex.h>
 #include <linux/preempt.h>
 #include <linux/uaccess.h>
 #include <linux/uret.h>
@@ -92,6 +93,11 @@ static int find_stock(void)
 		pr_err("uret_bench: boot with ibt=off: not all of KVM's code may be called from elsewhere\n");
 		return -EPERM;
 	}
+	/* It has slots of its own, which would be taken away from it. */
+	if (find("svm_vcpu_load") || find("vmx_vcpu_load")) {
+		pr_err("uret_bench: unload kvm-amd and kvm-intel first\n");
+		return -EBUSY;
+	}
 	kvm_add = find("kvm_add_user_return_msr");
 	kvm_online = find("kvm_user_return_msr_cpu_online");
 	kvm_set = find("kvm_set_user_return_msr");
@@ -99,7 +105,7 @@ static int find_stock(void)
 	kvm_destroy = find("kvm_destroy_user_return_msrs");
 	if (kvm_add && kvm_online && kvm_set && kvm_drop && kvm_destroy)
 		return 0;
-	pr_err("uret_bench: load kvm with uret=0 first, and neither kvm-amd nor kvm-intel\n");
+	pr_err("uret_bench: load kvm with uret=0 first\n");
 	return -ENOENT;
 }
 
@@ -265,6 +271,31 @@ static int calibrate(unsigned long times)
 	return 0;
 }
 
+/* There is one set of slots, for one command at a time. */
+static DEFINE_MUTEX(lock);
+
+static int run(const char *command, unsigned int dirty, unsigned int slots, unsigned long times)
+{
+	int ret;
+
+	guard(mutex)(&lock);
+	if (!strcmp(command, "calibrate")) {
+		if (!boot_cpu_has(X86_FEATURE_SVM) || !boot_cpu_has(X86_FEATURE_FSGSBASE))
+			return -EOPNOTSUPP;
+		return calibrate(times);
+	}
+	ret = add_slots(slots);
+	if (ret)
+		return ret;
+	if (!strcmp(command, "equal") || !strcmp(command, "new"))
+		set_repeatedly(dirty, times);
+	else if (!strcmp(command, "restore"))
+		make_dirty(dirty);
+	else
+		return -EINVAL;
+	return 0;
+}
+
 static ssize_t run_write(struct file *file, const char __user *buf, size_t len, loff_t *pos)
 {
 	unsigned int dirty, slots;
@@ -279,23 +310,8 @@ static ssize_t run_write(struct file *file, const char __user *buf, size_t len, 
 	line[len] = '\0';
 	if (sscanf(line, "%15s %u %u %lu", command, &dirty, &slots, &times) != 4 || dirty > slots)
 		return -EINVAL;
-
-	if (!strcmp(command, "calibrate")) {
-		if (!boot_cpu_has(X86_FEATURE_SVM) || !boot_cpu_has(X86_FEATURE_FSGSBASE))
-			return -EOPNOTSUPP;
-		ret = calibrate(times);
-		return ret ? ret : len;
-	}
-	ret = add_slots(slots);
-	if (ret)
-		return ret;
-	if (!strcmp(command, "equal") || !strcmp(command, "new"))
-		set_repeatedly(dirty, times);
-	else if (!strcmp(command, "restore"))
-		make_dirty(dirty);
-	else
-		return -EINVAL;
-	return len;
+	ret = run(command, dirty, slots, times);
+	return ret ? ret : len;
 }
 
 static const struct file_operations run_fops = {

@@ -17,6 +17,8 @@ use crate::samples::{counted, find, timed, Measured};
 /// What to measure with, and where to.
 pub struct Bench {
     pub images: Images,
+    /// A kernel without the patches, to compare with.
+    pub unpatched: Option<Images>,
     /// The plugin for QEMU.
     pub plugin: PathBuf,
     /// Where the results go.
@@ -58,10 +60,10 @@ fn count(
     Ok((counted(&lines, &records, "svm")?, records))
 }
 
-fn time_bochs(bench: &Bench, work: &Path) -> Result<Vec<Measured>> {
+fn time_bochs(images: &Images, work: &Path) -> Result<Vec<Measured>> {
     let machine = Machine::new(Vehicle::Bochs, "bench-time", 900, work);
     eprintln!("# vmx: timing in Bochs ...");
-    let output = machine.run(&bench.images)?;
+    let output = machine.run(images)?;
     let lines = lines(&output)?;
     eprintln!("# vmx: {} s", output.seconds);
     timed(&lines, "vmx", "bochs")
@@ -139,6 +141,37 @@ fn free_without_vm(results: &[Measured], scenario: &str) -> Verdict {
             "{scenario} with no VM: the same counts with uret absent, loaded, and after VMs ran"
         ),
     )
+}
+
+/// What needs no VM, and how many NOPs it may take more than in a kernel without the patches: one for
+/// each static key that it passes.
+///
+/// A system call passes `user_return_key`. Two tasks that yield to each other take two system calls and
+/// two context switches, with `lazy_fsgs_key` in three places of `__switch_to()`.
+const NOPS: [(&str, f64); 2] = [("syscall", 1.0), ("context-switch", 2.0 * (1.0 + 3.0))];
+
+/// With no VM, the patches must cost no more than these NOPs.
+fn patches_cost_nops(results: &[Measured], scenario: &str, nops: f64) -> Verdict {
+    let what = format!("{scenario} with no VM: at most {nops} NOPs more than without the patches");
+    let [unpatched, patched] = ["unpatched", "stock"].map(|mode| {
+        let found = find(results, "svm", mode, &format!("{scenario}/absent"));
+        found.map(|it| &it.per_op)
+    });
+    let (Some(unpatched), Some(patched)) = (unpatched, patched) else {
+        return verdict(false, format!("{what}: not measured"));
+    };
+    let more: Vec<String> = patched
+        .iter()
+        .filter_map(|(class, count)| {
+            let before = unpatched.get(class).copied().unwrap_or(0.0);
+            let allowed = if class == "instructions" { nops } else { 0.0 };
+            (*count > before + allowed).then(|| format!("{class} {before} {count}"))
+        })
+        .collect();
+    match more.is_empty() {
+        true => verdict(true, what),
+        false => verdict(false, format!("{what}, but {}", more.join(", "))),
+    }
 }
 
 /// The paths of the registry that must take no more instructions than stock's.
@@ -235,11 +268,16 @@ fn transparent(results: &[Measured], platform: &str, scenario: &str) -> Verdict 
     }
 }
 
-/// Whether uret takes no more of anything than stock.
+/// Whether uret takes no more of anything than stock, or than the kernel without the patches if that
+/// was measured.
 fn no_worse(results: &[Measured], platform: &str, scenario: &str) -> Verdict {
-    let what = format!("{platform}: {scenario}: uret is at or below stock in every class");
     let find = |mode| find(results, platform, mode, scenario);
-    let (Some(stock), Some(uret)) = (find("stock"), find("uret")) else {
+    let (name, stock) = match find("unpatched") {
+        None => ("stock", find("stock")),
+        unpatched => ("an unpatched kernel", unpatched),
+    };
+    let what = format!("{platform}: {scenario}: uret is at or below {name} in every class");
+    let (Some(stock), Some(uret)) = (stock, find("uret")) else {
         return verdict(false, format!("{what}: not measured"));
     };
     let worse: Vec<String> = uret
@@ -270,7 +308,14 @@ fn trips(results: &[Measured], platform: &str) -> Vec<Verdict> {
     for scenario in ["guest-idle-guest", "guest-thread-guest"] {
         all.push(transparent(results, platform, scenario));
     }
-    for scenario in ["guest-idle-guest", "guest-thread-guest", "guest-user-guest"] {
+    for scenario in [
+        "exit-to-user",
+        "guest-idle-guest",
+        "guest-thread-guest",
+        "guest-user-guest",
+        "two-guests-equal",
+        "two-guests-different",
+    ] {
         all.push(no_worse(results, platform, scenario));
     }
     all
@@ -299,6 +344,9 @@ fn verdicts(results: &[Measured], identical: bool) -> Vec<Verdict> {
         free_without_vm(results, "context-switch"),
         no_more_writes(results),
     ]);
+    if results.iter().any(|it| it.mode == "unpatched") {
+        all.extend(NOPS.map(|(scenario, nops)| patches_cost_nops(results, scenario, nops)));
+    }
     all.extend(PATHS.iter().map(|path| cheaper(results, path)));
     all.extend(trips(results, "svm"));
     if results.iter().any(|it| it.platform == "vmx") {
@@ -331,26 +379,33 @@ pub fn check_plugin(images: &Images, plugin: &Path, work: &Path) -> Vec<Outcome>
 
 /// Measures, prints a table and what must hold, and writes the results and a report.
 pub fn bench(bench: &Bench, work: &Path) -> Result<bool> {
-    let (first, second, bochs) = thread::scope(|scope| {
-        let bochs = (!bench.svm_only).then(|| scope.spawn(|| time_bochs(bench, work)));
-        let run = |name| {
-            count(
-                &bench.images,
-                &bench.plugin,
-                "bench-count",
-                &work.join(name),
-            )
+    let unpatched = bench.unpatched.as_ref();
+    let (qemu, bochs) = thread::scope(|scope| {
+        let bochs = scope.spawn(|| {
+            let mut results = Vec::new();
+            if !bench.svm_only {
+                results.extend(time_bochs(&bench.images, &work.join("vmx"))?);
+                if let Some(images) = unpatched {
+                    results.extend(time_bochs(images, &work.join("vmx-unpatched"))?);
+                }
+            }
+            anyhow::Ok(results)
+        });
+        let count = |images, name| count(images, &bench.plugin, "bench-count", &work.join(name));
+        let qemu = || {
+            let (mut results, first) = count(&bench.images, "run-1")?;
+            let (_, second) = count(&bench.images, "run-2")?;
+            if let Some(images) = unpatched {
+                results.extend(count(images, "unpatched")?.0);
+            }
+            anyhow::Ok((results, first == second))
         };
-        let (first, second) = (run("run-1"), run("run-2"));
-        let bochs = bochs.map(|it| it.join().expect("it does not panic"));
-        (first, second, bochs)
+        (qemu(), bochs.join().expect("it does not panic"))
     });
-    let ((mut results, first), (_, second)) = (first?, second?);
-    if let Some(bochs) = bochs {
-        results.extend(bochs.context("Bochs")?);
-    }
+    let (mut results, identical) = qemu?;
+    results.extend(bochs.context("Bochs")?);
 
-    let verdicts = verdicts(&results, first == second);
+    let verdicts = verdicts(&results, identical);
     report::write(&results, &verdicts, &bench.out)?;
     print!("{}", report::table(&results));
     for it in &verdicts {
@@ -431,6 +486,24 @@ mod tests {
         assert!(!free_without_vm(&states([9.0, 10.0, 9.0]), "syscall").good);
         assert!(!free_without_vm(&states([9.0, 9.0, 10.0]), "syscall").good);
         assert!(!free_without_vm(&states([9.0, 9.0, 9.0])[..2], "syscall").good);
+    }
+
+    #[test]
+    fn patches_that_cost_more_than_nops_are_noticed() {
+        let good = |before: &[(&str, f64)], after: &[(&str, f64)]| {
+            let results = [
+                measured("unpatched", "syscall/absent", before),
+                measured("stock", "syscall/absent", after),
+            ];
+            patches_cost_nops(&results, "syscall", 1.0).good
+        };
+        assert!(good(&[("instructions", 9.0)], &[("instructions", 10.0)]));
+        assert!(!good(&[("instructions", 9.0)], &[("instructions", 11.0)]));
+        assert!(!good(
+            &[("instructions", 9.0)],
+            &[("instructions", 9.0), ("locked", 1.0)]
+        ));
+        assert!(!patches_cost_nops(&[], "syscall", 1.0).good);
     }
 
     #[test]

@@ -88,6 +88,12 @@ enum Run {
         /// Where the results go.
         #[arg(long)]
         out: PathBuf,
+        /// A kernel without the patches, to be measured, too.
+        #[arg(long, requires = "unpatched_initrd")]
+        unpatched_kernel: Option<PathBuf>,
+        /// The initramfs with its modules.
+        #[arg(long, requires = "unpatched_kernel")]
+        unpatched_initrd: Option<PathBuf>,
         /// Measure in QEMU only.
         #[arg(long)]
         svm_only: bool,
@@ -138,10 +144,14 @@ fn run(boot: Boot) -> Result<bool> {
         Run::Bench {
             plugin,
             out,
+            unpatched_kernel,
+            unpatched_initrd,
             svm_only,
         } => {
+            let unpatched = unpatched_kernel.zip(unpatched_initrd);
             let bench = Bench {
                 images,
+                unpatched: unpatched.map(|(kernel, initrd)| Images { kernel, initrd }),
                 plugin,
                 out,
                 svm_only,

@@ -57,10 +57,15 @@ fn without_vm(results: &[Measured], platform: &str) -> Vec<String> {
             let found = find(results, platform, mode, &format!("{kind}/{state}"));
             number(found.and_then(Measured::cost))
         });
-        format!(
+        let mut line = format!(
             "{kind}, with no VM: {} with uret absent, loaded, and after VMs ran",
             counts.join(", ")
-        )
+        );
+        let unpatched = format!("{kind}/absent");
+        if let Some(it) = find(results, platform, "unpatched", &unpatched) {
+            let _ = write!(line, "; {} without the patches", number(it.cost()));
+        }
+        line
     };
     ["syscall", "context-switch"].map(line).to_vec()
 }
@@ -92,7 +97,15 @@ fn number(value: Option<f64>) -> String {
     }
 }
 
-/// A cell: stock, uret, and the limit.
+/// What is compared: the kernel without the patches only if it was measured.
+fn modes(results: &[Measured]) -> Vec<&'static str> {
+    ["unpatched", "stock", "uret"]
+        .into_iter()
+        .filter(|mode| *mode != "unpatched" || results.iter().any(|it| it.mode == *mode))
+        .collect()
+}
+
+/// A cell: unpatched if there is that, stock, uret, and the limit.
 fn cell(results: &[Measured], platform: &str, scenario: &str, class: &str) -> String {
     let count = |mode| {
         let Some(found) = find(results, platform, mode, scenario) else {
@@ -108,7 +121,8 @@ fn cell(results: &[Measured], platform: &str, scenario: &str, class: &str) -> St
             _ => count,
         }
     };
-    let mut cell = format!("{} {}", count("stock"), count("uret"));
+    let counts: Vec<String> = modes(results).into_iter().map(count).collect();
+    let mut cell = counts.join(" ");
     if let Some(limit) = limit(platform, scenario, class) {
         let _ = write!(cell, " [{}]", number(Some(limit.count)));
     }
@@ -135,31 +149,36 @@ fn title(platform: &str, vehicle: &str) -> String {
     format!("{} ({vehicle})", platform.to_uppercase())
 }
 
+/// A line for each kind of switch, below one that names the classes.
+fn rows(results: &[Measured], platform: &str, corner: &str) -> Vec<Vec<String>> {
+    let classes = classes(results, platform);
+    let line = |name: &str, cell: &dyn Fn(&str) -> String| {
+        let mut row = vec![name.to_string()];
+        row.extend(classes.iter().map(|it| cell(it)));
+        row
+    };
+    let mut rows = vec![line(corner, &|class| class.to_string())];
+    rows.extend(
+        scenarios(results, platform)
+            .into_iter()
+            .filter(|it| is_switch(it))
+            .map(|it| line(it, &|class| cell(results, platform, it, class))),
+    );
+    rows
+}
+
 /// A table for a terminal.
 pub fn table(results: &[Measured]) -> String {
     let mut out = String::new();
 
     for (platform, vehicle) in platforms(results) {
-        let classes = classes(results, platform);
         let _ = writeln!(
             out,
-            "\n{}, for each operation: stock uret [limit]\n",
-            title(platform, vehicle)
+            "\n{}, for each operation: {} [limit]\n",
+            title(platform, vehicle),
+            modes(results).join(" ")
         );
-        let mut rows = vec![vec![String::new()]];
-        rows[0].extend(classes.iter().map(|it| it.to_string()));
-        for scenario in scenarios(results, platform)
-            .into_iter()
-            .filter(|it| is_switch(it))
-        {
-            let mut row = vec![scenario.to_string()];
-            row.extend(
-                classes
-                    .iter()
-                    .map(|it| cell(results, platform, scenario, it)),
-            );
-            rows.push(row);
-        }
+        let rows = rows(results, platform, "");
         let width = |i: usize| {
             rows.iter()
                 .map(|row| row[i].chars().count())
@@ -196,26 +215,9 @@ fn markdown_table(out: &mut String, header: &[String], rows: &[Vec<String>]) {
 }
 
 fn switches(out: &mut String, results: &[Measured], platform: &str) {
-    let classes = classes(results, platform);
-    let mut header = vec!["per operation: stock uret \\[limit\\]".to_string()];
-    header.extend(classes.iter().map(|it| it.to_string()));
-    let names: Vec<&str> = scenarios(results, platform)
-        .into_iter()
-        .filter(|it| is_switch(it))
-        .collect();
-    let rows: Vec<Vec<String>> = names
-        .iter()
-        .map(|scenario| {
-            let mut row = vec![scenario.to_string()];
-            row.extend(
-                classes
-                    .iter()
-                    .map(|it| cell(results, platform, scenario, it)),
-            );
-            row
-        })
-        .collect();
-    markdown_table(out, &header, &rows);
+    let corner = format!("per operation: {} \\[limit\\]", modes(results).join(" "));
+    let rows = rows(results, platform, &corner);
+    markdown_table(out, &rows[0], &rows[1..]);
 
     for line in without_vm(results, platform) {
         let _ = writeln!(out, "- {line}");
@@ -223,13 +225,14 @@ fn switches(out: &mut String, results: &[Measured], platform: &str) {
     let _ = writeln!(out);
 
     let mut reasons: Vec<(&str, f64, &str, Vec<&str>)> = Vec::new();
-    for scenario in names {
-        for class in &classes {
+    for row in &rows[1..] {
+        let scenario = row[0].as_str();
+        for class in classes(results, platform) {
             let Some(limit) = limit(platform, scenario, class) else {
                 continue;
             };
             let same = |it: &&mut (&str, f64, &str, Vec<&str>)| {
-                (it.0, it.1, it.2) == (*class, limit.count, limit.why)
+                (it.0, it.1, it.2) == (class, limit.count, limit.why)
             };
             match reasons.iter_mut().find(same) {
                 Some(it) => it.3.push(scenario),

@@ -36,7 +36,6 @@
 
 #define TRACING	"/sys/kernel/tracing/"
 #define EVENTS	TRACING "events/msr/"
-#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
 
 #define HIST	"hist:keys=msr:size=2048"
 

@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Measures what switches cost, with KVM's own code and with uret in turn, and
-# prints what the harness makes a report of.
+# prints what the harness makes a report of.  On a kernel without the patches,
+# measures what can be compared.
 #
 #	bench.sh count|time [OPERATIONS [BATCHES]]
 #
@@ -47,12 +48,11 @@ bench()
 		fail "it failed in $state"
 }
 
-# load_kvm URET [VENDOR]
+# load_kvm PARAMETERS [VENDOR]
 load_kvm()
 {
-	modprobe kvm "uret=$1" || fail "cannot load kvm: see the kernel's log"
-	[ -e /sys/module/kvm/parameters/uret ] ||
-		fail "this kvm has no parameter uret: boot the patched kernel"
+	# shellcheck disable=SC2086
+	modprobe kvm $1 || fail "cannot load kvm: see the kernel's log"
 	[ -z "$2" ] || modprobe "$2" || fail "cannot load $2: see the kernel's log"
 	# Polling instead of going idle would hide what idle costs.
 	echo 0 >/sys/module/kvm/parameters/halt_poll_ns
@@ -98,13 +98,25 @@ host()
 unload
 echo "MACHINE $vendor $(sed -n '/model name/ { s/.*: //p; q }' /proc/cpuinfo)"
 
+load_kvm ""
+if [ ! -e /sys/module/kvm/parameters/uret ]; then
+	unload
+	host unpatched absent
+	load_kvm "" $vendor
+	state unpatched vm
+	guests
+	unload
+	exit
+fi
+unload
+
 host stock absent
-load_kvm 0
+load_kvm uret=0
 modprobe uret_bench stock=1 || fail "cannot load uret_bench: see the kernel's log"
 state stock registry
 registry ""
 unload
-load_kvm 0 $vendor
+load_kvm uret=0 $vendor
 state stock vm
 guests
 unload
@@ -116,7 +128,7 @@ state uret registry
 [ $how = -t ] || { [ $vendor != kvm-amd ] || bench 1 calibrate; }
 registry "32 64"
 rmmod uret_bench
-load_kvm 1 $vendor
+load_kvm uret=1 $vendor
 state uret vm
 guests
 host uret after-vms

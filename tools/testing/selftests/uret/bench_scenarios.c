@@ -12,10 +12,10 @@
 #include <unistd.h>
 
 #include "bench.h"
+#include "common.h"
 #include "guest.h"
 #include "marker.h"
 
-#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
 #define REGISTRY	"/sys/kernel/debug/uret_bench/run"
 
 static int run_guest(struct worker *worker, unsigned long operations)

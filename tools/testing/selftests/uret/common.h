@@ -7,6 +7,11 @@
 
 #define DEBUGFS "/sys/kernel/debug/"
 
+/* kselftest.h has it, too. */
+#ifndef ARRAY_SIZE
+#define ARRAY_SIZE(arr) (sizeof(arr) / sizeof((arr)[0]))
+#endif
+
 /*
  * table_read() - read a number from a table
  * @path: a file whose first line names the columns

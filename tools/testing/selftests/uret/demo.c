@@ -9,8 +9,9 @@
  * same way for stock and uret.  A write of the host's value counts as a
  * restore, any other as a set.  What was elided only uret can tell.
  *
- * The tasks are real-time ones on one CPU, and the guests of two take strict
- * turns, so that the scheduler makes no difference between the runs.
+ * The tasks are real-time ones on one CPU, start one after the other, and the
+ * guests of two take strict turns, so that the scheduler makes no difference
+ * between the runs.
  *
  * "show" fails if uret has written more than stock in any scenario, or if one
  * of them is missing.
@@ -19,6 +20,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,7 +31,6 @@
 #include "host.h"
 #include "vm.h"
 
-#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
 #define EVENT		"/sys/kernel/tracing/events/msr/write_msr/"
 #define HIST		"hist:keys=msr,val:size=2048"
 
@@ -140,6 +141,7 @@ struct guest {
 	int what;
 	unsigned long operations;
 	pthread_barrier_t *ready;
+	sem_t start;
 	struct vm vm;
 	const char *wrong;
 };
@@ -148,14 +150,14 @@ static void *run_guest(void *arg)
 {
 	struct guest *guest = arg;
 
-	set_priority(1);
+	set_priority(2);
 	host_pin(cpu);
 	host_init();
 	/* This sets the guest up; what is counted starts after it. */
 	if (vm_run(&guest->vm, GUEST_HLT, 1))
 		guest->wrong = guest->vm.error;
 	pthread_barrier_wait(guest->ready);
-	pthread_barrier_wait(guest->ready);
+	sem_wait(&guest->start);
 	if (!guest->wrong && vm_run(&guest->vm, guest->what, guest->operations))
 		guest->wrong = guest->vm.error;
 	if (!guest->wrong)
@@ -175,6 +177,7 @@ static void run_scenario(const struct scenario *scenario, unsigned long operatio
 		guests[i].what = scenario->what + i;
 		guests[i].operations = operations / nr;
 		guests[i].ready = &ready;
+		sem_init(&guests[i].start, 0, 0);
 		if (vm_create(&guests[i].vm, scenario->values[i]))
 			die("%s", guests[i].vm.error);
 	}
@@ -183,13 +186,18 @@ static void run_scenario(const struct scenario *scenario, unsigned long operatio
 	for (int i = 0; i < nr; i++)
 		pthread_create(&guests[i].thread, NULL, run_guest, &guests[i]);
 	pthread_barrier_wait(&ready);
+	/* As its priority is lower, it comes here when all of them sleep. */
+	set_priority(3);
 	start_counting();
 	add_elides(counts, -1);
-	pthread_barrier_wait(&ready);
+	/* Now it is higher: they start in this order, when this one sleeps. */
+	for (int i = 0; i < nr; i++)
+		sem_post(&guests[i].start);
 	for (int i = 0; i < nr; i++)
 		pthread_join(guests[i].thread, NULL);
 	add_elides(counts, 1);
 	stop_counting(counts);
+	set_priority(1);
 	for (int i = 0; i < nr; i++) {
 		if (guests[i].wrong)
 			die("%s: %s", scenario->name, guests[i].wrong);
@@ -209,7 +217,7 @@ static void run(unsigned long operations, const char *path)
 	cpu = host_last_cpu();
 	if (host_pin(cpu))
 		die("cannot pin to CPU %d", cpu);
-	set_priority(2);
+	set_priority(1);
 	host_init();
 	read_host_values();
 

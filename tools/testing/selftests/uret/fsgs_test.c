@@ -357,6 +357,10 @@ static void result(const char *wrong, unsigned long long times, const char *what
 	ksft_test_result(!*wrong && times, "%s (%llu)\n", what, times);
 }
 
+/* What uret counts: see Documentation/ABI/testing/debugfs-uret. */
+static const char *const columns[] = { "stayed", "forgotten", "left", "evicted" };
+static long long counted_before[ARRAY_SIZE(columns)];
+
 /* What uret has counted on all CPUs. */
 static long long counted(const char *column)
 {
@@ -367,10 +371,8 @@ static long long counted(const char *column)
 	return sum;
 }
 
-static const char *const columns[] = { "stayed", "forgotten", "left", "evicted" };
-
 /* That all of uret's transitions were put to the test. */
-static void count_transitions(const long long *before)
+static void count_transitions(void)
 {
 	bool all = true;
 
@@ -378,8 +380,8 @@ static void count_transitions(const long long *before)
 		ksft_test_result_skip("each transition: kvm is loaded with uret=0\n");
 		return;
 	}
-	for (int i = 0; i < 4; i++) {
-		long long times = counted(columns[i]) - before[i];
+	for (int i = 0; i < ARRAY_SIZE(columns); i++) {
+		long long times = counted(columns[i]) - counted_before[i];
 
 		ksft_print_msg("FS and GS %s %lld times\n", columns[i], times);
 		/* That one wants a CPU to stay idle, see transitions.sh. */
@@ -388,13 +390,44 @@ static void count_transitions(const long long *before)
 	ksft_test_result(all, "each transition has been seen\n");
 }
 
-int main(int argc, char **argv)
+static void prepare(void)
 {
 	struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
+	ssize_t length = readlink("/proc/self/exe", dir, sizeof(dir) - 1);
+
+	if (length < 0 || !strrchr(dir, '/'))
+		die("readlink: %s", strerror(errno));
+	*strrchr(dir, '/') = 0;
+	nr_cpus = host_last_cpu() + 1;
+	gdt_limit = get_gdt_limit();
+	setrlimit(RLIMIT_CORE, &unlimited);
+	if (write_file("/proc/sys/kernel/core_pattern", CORES "%p"))
+		die("/proc/sys/kernel/core_pattern cannot be written");
+	for (int i = 0; i < ARRAY_SIZE(columns); i++)
+		counted_before[i] = counted(columns[i]);
+}
+
+static void report(void)
+{
+	result(wrong_64, checks_64, "64-bit tasks have their own registers");
+	result(wrong_32, checks_32, "32-bit tasks have their own registers");
+	result(wrong_vcpu, checks_vcpu, "vCPUs and their threads have their own registers");
+	result(wrong_traced, traced, "a tracer sees a task's own registers");
+	result(wrong_dumped, dumped, "a core dump has a task's own registers");
+	ksft_print_msg("%llu signals sent, %llu moves\n", signalled, moved);
+	result("", signals, "signals find the task's own registers");
+	result("", forks, "children inherit the task's own registers");
+	if (nr_cpus > 1)
+		result("", plugged, "CPUs go offline and come back");
+	else
+		ksft_test_result_skip("CPUs go offline and come back: only one CPU\n");
+	count_transitions();
+}
+
+int main(int argc, char **argv)
+{
 	unsigned int seconds = 20;
-	long long before[4];
 	pthread_t plugger;
-	ssize_t length;
 	int opt;
 
 	seed = time(NULL);
@@ -410,18 +443,7 @@ int main(int argc, char **argv)
 	if (geteuid() || access("/dev/kvm", R_OK | W_OK))
 		ksft_exit_skip("this needs root and /dev/kvm\n");
 	ksft_set_plan(NR_TESTS);
-
-	length = readlink("/proc/self/exe", dir, sizeof(dir) - 1);
-	if (length < 0 || !strrchr(dir, '/'))
-		die("readlink: %s", strerror(errno));
-	*strrchr(dir, '/') = 0;
-	nr_cpus = host_last_cpu() + 1;
-	gdt_limit = get_gdt_limit();
-	setrlimit(RLIMIT_CORE, &unlimited);
-	if (write_file("/proc/sys/kernel/core_pattern", CORES "%p"))
-		die("/proc/sys/kernel/core_pattern cannot be written");
-	for (int i = 0; i < 4; i++)
-		before[i] = counted(columns[i]);
+	prepare();
 	ksft_print_msg("%u s, seed %u, %d CPUs\n", seconds, seed, nr_cpus);
 
 	for (int i = 0; i < NR; i++)
@@ -435,18 +457,6 @@ int main(int argc, char **argv)
 	for (int i = 0; i < NR; i++)
 		finish(&tasks[i]);
 
-	result(wrong_64, checks_64, "64-bit tasks have their own registers");
-	result(wrong_32, checks_32, "32-bit tasks have their own registers");
-	result(wrong_vcpu, checks_vcpu, "vCPUs and their threads have their own registers");
-	result(wrong_traced, traced, "a tracer sees a task's own registers");
-	result(wrong_dumped, dumped, "a core dump has a task's own registers");
-	ksft_print_msg("%llu signals sent, %llu moves\n", signalled, moved);
-	result("", signals, "signals find the task's own registers");
-	result("", forks, "children inherit the task's own registers");
-	if (nr_cpus > 1)
-		result("", plugged, "CPUs go offline and come back");
-	else
-		ksft_test_result_skip("CPUs go offline and come back: only one CPU\n");
-	count_transitions(before);
+	report();
 	ksft_finished();
 }

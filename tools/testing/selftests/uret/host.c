@@ -8,11 +8,10 @@
 #include <unistd.h>
 #include <asm/prctl.h>
 
+#include "common.h"
 #include "host.h"
 
 #define GS_MAGIC 0x5ec7e7ULL
-
-#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
 
 static const struct {
 	uint32_t index;

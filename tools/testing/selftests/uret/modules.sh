@@ -6,7 +6,7 @@
 
 . "$(dirname "$(readlink -f "$0")")/functions.sh"
 
-ktap_set_plan 24
+ktap_set_plan 25
 mark
 unload || ktap_print_msg "cannot unload KVM: is a VM running?"
 
@@ -71,6 +71,8 @@ check "nothing is measured without KVM" says "/dev/kvm" "$DIR/bench" -c exit-to-
 
 check "kvm loads with uret=0" eval 'load_kvm uret=0 && uses N'
 check "the slots are taken, so that nobody else sets them" refused no_slots
+check "KVM's own code is not measured while a vendor module uses it" \
+	refused modprobe uret_bench stock=1
 check "a VM runs with uret=0" eval 'runs_a_vm && unload'
 check "uret=2 is refused" refused modprobe kvm uret=2
 unload

@@ -16,16 +16,21 @@
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
+#include <linux/kvm.h>
 
 #include "guest.h"
 #include "host.h"
 #include "vm.h"
 
 static volatile sig_atomic_t stop;
+/* Of a VM that sleeps: lets KVM_RUN return even if the signal comes right before. */
+static volatile struct kvm_run *asleep;
 
 static void on_term(int nr)
 {
 	stop = 1;
+	if (asleep)
+		asleep->immediate_exit = 1;
 }
 
 static int sleep_until_told(struct vm *vm)
@@ -33,10 +38,14 @@ static int sleep_until_told(struct vm *vm)
 	/* This turns the APIC on.  Then nobody wakes it from its turn. */
 	if (vm_run(vm, GUEST_HLT, 1))
 		goto failed;
+	asleep = vm->run;
 	printf("running\n");
 	fflush(stdout);
 	vm->stop_on_signal = true;
-	if (vm_run(vm, GUEST_TURN_2, 1) || vm_run(vm, GUEST_CPUID, 10))
+	if (vm_run(vm, GUEST_TURN_2, 1))
+		goto failed;
+	vm->run->immediate_exit = 0;
+	if (vm_run(vm, GUEST_CPUID, 10))
 		goto failed;
 	vm_destroy(vm);
 	return 0;
@@ -47,7 +56,7 @@ failed:
 
 int main(int argc, char **argv)
 {
-	int cpu = -1, idle = 0, asleep = 0, values = 1, seconds = 0, opt;
+	int cpu = -1, idle = 0, sleeper = 0, values = 1, seconds = 0, opt;
 	time_t end;
 	struct vm vm;
 
@@ -60,7 +69,7 @@ int main(int argc, char **argv)
 			idle = 1;
 			break;
 		case 's':
-			asleep = 1;
+			sleeper = 1;
 			break;
 		case 'v':
 			values = atoi(optarg);
@@ -82,7 +91,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "run_vm: %s\n", vm.error);
 		return 1;
 	}
-	if (asleep)
+	if (sleeper)
 		return sleep_until_told(&vm);
 	end = time(NULL) + seconds;
 	for (unsigned int i = 0; !stop && (!seconds || time(NULL) < end); i++) {

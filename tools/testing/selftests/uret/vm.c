@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include <linux/kvm.h>
 
+#include "common.h"
 #include "guest.h"
 #include "vm.h"
 
@@ -20,8 +21,6 @@
 #define GDT		0x4000UL
 #define IDT		0x5000UL
 #define STACK		0x20000UL
-
-#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
 
 #define NR_CPUID	256
 #define IOAPIC_PIN	5
