@@ -54,7 +54,7 @@ while IFS='|' read -r name file expression; do
 		echo "  NOTICED BY $failed TESTS ONLY"
 		survivors=$((survivors + 1))
 	fi
-	grep -a '^ *not ok' "$WORK/$name.tap" | sed 's/^ *not ok [0-9]* /    /'
+	sed -n 's/^ *not ok [0-9]* /    /p' "$WORK/$name.tap"
 done <"$here/mutants"
 [ $survivors = 0 ] || die "$survivors mutants survived"
 echo "All mutants were noticed."

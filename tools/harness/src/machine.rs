@@ -8,6 +8,7 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -169,10 +170,17 @@ impl Machine {
         let serial = format!("file:{}", self.serial().display());
         let cmdline = self.cmdline();
         let mut command = match &self.counting {
-            None => qemu_command(images, &cmdline, self.cpus),
+            None => {
+                let mut command = qemu_command(images, &cmdline, self.cpus);
+                // Instructions, of 8 ns each, are the clock. Otherwise the timers' interrupts come
+                // from another thread, and if that happens while this one is at VMRUN or #VMEXIT,
+                // where QEMU changes the same word, one gets lost, and an idle CPU never wakes.
+                command.args("-icount shift=3,sleep=off".split(' '));
+                command
+            }
             Some((plugin, out)) => {
                 let plugin = format!("{},out={}", plugin.display(), out.display());
-                // Time is the number of instructions, and nothing is random.
+                // And nothing is random.
                 let mut command = qemu_command(images, &cmdline, 1);
                 command
                     .args(
@@ -212,8 +220,16 @@ impl Machine {
             .spawn(pts)
             .context("cannot start bochs: run tools/deps.sh")?;
         thread::spawn(move || {
+            let mut said = Vec::new();
             let mut buffer = [0; 4096];
-            while matches!(pty.read(&mut buffer), Ok(n) if n > 0) {}
+            let mut screen = None;
+
+            while let Ok(n @ 1..) = pty.read(&mut buffer) {
+                if screen.is_none() {
+                    said.extend_from_slice(&buffer[..n]);
+                    screen = screen_of(&String::from_utf8_lossy(&said)).map(drain);
+                }
+            }
         });
         Ok(child)
     }
@@ -254,6 +270,28 @@ impl Machine {
         }
         Ok(iso)
     }
+}
+
+/// The terminal that Bochs draws its screen on, out of what it says.
+fn screen_of(said: &str) -> Option<PathBuf> {
+    let (path, _) = said.split_once("connected to screen \"")?.1.split_once('"')?;
+
+    Some(path.into())
+}
+
+/// Reads what Bochs draws. When the terminal is full, after some minutes, it would wait for that.
+fn drain(screen: PathBuf) {
+    thread::spawn(move || {
+        let mut options = fs::OpenOptions::new();
+        // Not as the terminal that we are controlled by.
+        let file = options.read(true).custom_flags(libc::O_NOCTTY).open(screen);
+        let mut buffer = [0; 4096];
+
+        // It ends when Bochs does.
+        if let Ok(mut file) = file {
+            while matches!(file.read(&mut buffer), Ok(n) if n > 0) {}
+        }
+    });
 }
 
 fn qemu_command(images: &Images, cmdline: &str, cpus: u32) -> Command {
@@ -301,4 +339,16 @@ pub fn interactive(images: &Images) -> Result<bool> {
         .status()
         .context("cannot start qemu-system-x86_64: run tools/deps.sh")?;
     Ok(status.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_screen_of_bochs_is_found() {
+        let said = "Bochs connected to screen \"/dev/pts/7\"\r\n";
+        assert_eq!(screen_of(said), Some("/dev/pts/7".into()));
+        assert_eq!(screen_of(&said[..30]), None);
+    }
 }

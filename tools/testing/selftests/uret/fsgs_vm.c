@@ -18,6 +18,7 @@
 
 #define LDT_SELECTOR	7
 #define TLS_ENTRY	12
+#define USER_DS		0x2b
 
 static struct fsgs_claim *claim;
 static enum fsgs_vm_kind kind;
@@ -75,6 +76,11 @@ static void change_gs(void)
 		selector = TLS_ENTRY << 3 | 3;
 
 	claim->changing++;
+	if (kind == FSGS_VM_TLS) {
+		/* 64-bit code does not care. */
+		asm volatile("movl %0, %%ds" : : "r" (rnd(2) * USER_DS) : "memory");
+		asm volatile("movl %0, %%es" : : "r" (rnd(2) * USER_DS) : "memory");
+	}
 	load_gs(selector);
 	if (!selector)
 		syscall(SYS_arch_prctl, ARCH_SET_GS,

@@ -8,7 +8,7 @@
 enum fsgs_vm_kind {
 	FSGS_VM_PLAIN,
 	FSGS_VM_PORT,	/* an I/O bitmap */
-	FSGS_VM_TLS,	/* a selector in GS */
+	FSGS_VM_TLS,	/* selectors in GS, DS and ES, now and then */
 	FSGS_VM_LDT,	/* an LDT, which another thread makes while the guest runs */
 };
 

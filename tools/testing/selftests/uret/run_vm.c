@@ -2,21 +2,27 @@
 /*
  * Runs a VM until it is told to stop, for tests of what happens meanwhile.
  *
- *	run_vm [-c CPU] [-i | -s] [-v 1|2] [-t SECONDS]
+ *	run_vm [-c CPU] [-i | -s | -l] [-v 1|2] [-t SECONDS]
  *
  * With -i the guest does nothing but sleep and wake, with -s it sleeps until the
- * end, and then looks at its registers.
+ * end, and then looks at its registers. With -l it sleeps until another thread, on
+ * CPU 0, has given this one an LDT, and ends if that can be used.
  *
  * Prints "running" when the guest has been entered. SIGTERM ends it. The exit
  * status is 0 if the guest and this task have seen their own registers only.
  */
 #define _GNU_SOURCE
+#include <pthread.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
+#include <asm/ldt.h>
 #include <linux/kvm.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
 
 #include "guest.h"
 #include "host.h"
@@ -54,13 +60,51 @@ failed:
 	return 1;
 }
 
+/* Gives the other thread an LDT, and then an interrupt. */
+static void *give_ldt(void *fd)
+{
+	struct user_desc desc = {
+		.limit = 0xfffff, .seg_32bit = 1, .limit_in_pages = 1,
+	};
+	uint64_t one = 1;
+
+	host_pin(0);
+	usleep(500000);
+	if (syscall(SYS_modify_ldt, 1, &desc, sizeof(desc)) ||
+	    write(*(int *)fd, &one, sizeof(one)) != sizeof(one)) {
+		perror("run_vm: LDT");
+		exit(1);
+	}
+	return NULL;
+}
+
+static int sleep_and_get_ldt(struct vm *vm)
+{
+	int fd = eventfd(0, 0);
+	pthread_t giver;
+
+	if (vm_run(vm, GUEST_HLT, 1) || vm_wake_by(vm, fd, VM_IRQ_MSI))
+		goto failed;
+	pthread_create(&giver, NULL, give_ldt, &fd);
+	if (vm_run(vm, GUEST_TURN_2, 1))
+		goto failed;
+	/* The first entry of the LDT.  This dies if it is not there. */
+	asm volatile("movl %0, %%gs" : : "r" (7) : "memory");
+	pthread_join(giver, NULL);
+	vm_destroy(vm);
+	return 0;
+failed:
+	fprintf(stderr, "run_vm: %s\n", vm->error);
+	return 1;
+}
+
 int main(int argc, char **argv)
 {
-	int cpu = -1, idle = 0, sleeper = 0, values = 1, seconds = 0, opt;
+	int cpu = -1, idle = 0, sleeper = 0, ldt = 0, values = 1, seconds = 0, opt;
 	time_t end;
 	struct vm vm;
 
-	while ((opt = getopt(argc, argv, "c:isv:t:")) != -1) {
+	while ((opt = getopt(argc, argv, "c:islv:t:")) != -1) {
 		switch (opt) {
 		case 'c':
 			cpu = atoi(optarg);
@@ -71,6 +115,9 @@ int main(int argc, char **argv)
 		case 's':
 			sleeper = 1;
 			break;
+		case 'l':
+			ldt = 1;
+			break;
 		case 'v':
 			values = atoi(optarg);
 			break;
@@ -78,7 +125,8 @@ int main(int argc, char **argv)
 			seconds = atoi(optarg);
 			break;
 		default:
-			fprintf(stderr, "usage: run_vm [-c CPU] [-i | -s] [-v 1|2] [-t SECONDS]\n");
+			fprintf(stderr,
+				"usage: run_vm [-c CPU] [-i | -s | -l] [-v 1|2] [-t SECONDS]\n");
 			return 2;
 		}
 	}
@@ -93,6 +141,8 @@ int main(int argc, char **argv)
 	}
 	if (sleeper)
 		return sleep_until_told(&vm);
+	if (ldt)
+		return sleep_and_get_ldt(&vm);
 	end = time(NULL) + seconds;
 	for (unsigned int i = 0; !stop && (!seconds || time(NULL) < end); i++) {
 		/* An exit to user space, exits in the kernel, idle, in turn. */

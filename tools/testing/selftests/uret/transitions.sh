@@ -6,7 +6,7 @@
 
 . "$(dirname "$(readlink -f "$0")")/functions.sh"
 
-ktap_set_plan 9
+ktap_set_plan 11
 mark
 unload
 load_kvm ${URET_PARAM:-uret=1} || skip_all "kvm does not load"
@@ -88,6 +88,28 @@ offline_with_sleeping_vm()
 	[ "$(cat /sys/module/kvm/parameters/uret)" = N ] || [ "$after" -gt "$before" ]
 }
 
+# KVM's worker is a user task that never runs in user mode. When it exits it clears FS and GS, which
+# are the sleeping vCPU's on the CPU where it does.
+worker_exits_beside_sleeping_vm()
+{
+	taskset -p 1 $$ >/dev/null
+	start_vm -c 0 || return 1
+	other=$VM_PID
+	worker=$(grep -l '^kvm-nx' /proc/"$other"/task/*/comm | cut -d/ -f5)
+	[ -n "$worker" ] && taskset -p $((1 << LAST)) "$worker" >/dev/null || return 1
+	start_vm -c "$LAST" -s && sleep 0.5 || return 1
+	kill "$other" && wait "$other" && stop_vm || return 1
+	taskset -p $(((1 << CPUS) - 1)) $$ >/dev/null
+}
+
+# Its LDT is lost at the next exit, unless it was noticed.
+sleeping_vm_gets_ldt()
+{
+	taskset -p 1 $$ >/dev/null
+	"$DIR/run_vm" -c "$LAST" -l || return 1
+	taskset -p $(((1 << CPUS) - 1)) $$ >/dev/null
+}
+
 # sleep_as_far_as LEVEL: see Documentation/power/basic-pm-debugging.rst
 sleep_as_far_as()
 {
@@ -100,6 +122,7 @@ sleep_as_far_as()
 if [ "$LAST" = 0 ]; then
 	for name in "offline and online" "migration" "migration from an idle CPU" \
 		    "an idle CPU goes offline" "a sleeping vCPU's CPU goes offline" \
+		    "a worker exits beside a sleeping vCPU" "a sleeping vCPU's thread gets an LDT" \
 		    "a notifier and hotplug"; do
 		ktap_test_skip "$name: only one CPU"
 	done
@@ -112,6 +135,8 @@ else
 	check "migration from an idle CPU" with_idle_vm evicted move
 	check "an idle CPU goes offline" with_idle_vm evicted hotplug
 	check "a sleeping vCPU's CPU goes offline" offline_with_sleeping_vm
+	check "a worker exits beside a sleeping vCPU" worker_exits_beside_sleeping_vm
+	check "a sleeping vCPU's thread gets an LDT" sleeping_vm_gets_ldt
 	check "a notifier and hotplug" armed_notifier_survives_hotplug
 fi
 
