@@ -105,7 +105,8 @@ int uret_find(u32 msr);
  *  * -ENXIO: there is no such slot on this CPU;
  *  * -EIO: the CPU refused the value, and the MSR keeps the one it had;
  *  * -EPERM, -EBUSY: the context is wrong; all slots of this CPU have the host's
- *    values again.
+ *    values again.  That is noticed only when the first of them becomes another
+ *    one; CONFIG_URET_DEBUG warns always.
  */
 int uret_set(unsigned int slot, u64 value, u64 mask);
 

@@ -14,6 +14,7 @@ use kernel::{
     percpu::ThisCpu,
     pr_err_once,
     preempt::{
+        in_task,
         preempt_disable,
         PreemptDisabled, //
     },
@@ -124,12 +125,26 @@ pub(crate) fn start() -> Result {
 }
 
 /// Undoes [`start()`].
+///
+/// Nobody sets slots any more, but the last values may still be where a vCPU, or its thread when it
+/// was killed, has left them on a CPU that has gone idle. Without the notifier they would get to the
+/// next task there.
 pub(crate) fn stop() {
     let mut hook = CHANGE.lock();
 
     hook.users = hook.users.saturating_sub(1);
     if hook.users == 0 {
+        restore_everywhere();
         hook.registration = None;
+    }
+}
+
+/// Restores all slots on every CPU that is online; one that is offline was restored before.
+fn restore_everywhere() {
+    let cpus = cpus_read_lock();
+
+    for (cpu, _) in STATE.possible_cpus().filter(|(_, it)| it.cpu.dirty() != 0) {
+        let _ = call_on_cpu(&cpus, cpu, |token| restore(token, usize::MAX));
     }
 }
 
@@ -262,6 +277,9 @@ fn cannot_restore(err: Error) {
 /// See `uret_set()`.
 #[inline(always)]
 pub(crate) fn set(token: &PreemptDisabled, slot: usize, value: u64, mask: u64) -> Result {
+    if cfg!(CONFIG_URET_DEBUG) {
+        warn_on!(!in_task());
+    }
     let this = STATE.this_cpu(token);
     let cpu = &this.cpu;
 

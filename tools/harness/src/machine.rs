@@ -274,7 +274,10 @@ impl Machine {
 
 /// The terminal that Bochs draws its screen on, out of what it says.
 fn screen_of(said: &str) -> Option<PathBuf> {
-    let (path, _) = said.split_once("connected to screen \"")?.1.split_once('"')?;
+    let (path, _) = said
+        .split_once("connected to screen \"")?
+        .1
+        .split_once('"')?;
 
     Some(path.into())
 }

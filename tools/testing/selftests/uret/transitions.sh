@@ -6,7 +6,7 @@
 
 . "$(dirname "$(readlink -f "$0")")/functions.sh"
 
-ktap_set_plan 11
+ktap_set_plan 12
 mark
 unload
 load_kvm ${URET_PARAM:-uret=1} || skip_all "kvm does not load"
@@ -102,6 +102,21 @@ worker_exits_beside_sleeping_vm()
 	taskset -p $(((1 << CPUS) - 1)) $$ >/dev/null
 }
 
+# There is no return to user mode on its CPU, and no VM any more, but its MSRs are there.
+last_vm_is_killed()
+{
+	taskset -p 1 $$ >/dev/null
+	start_vm -c "$LAST" -s && sleep 0.5 || return 1
+	if clean "$LAST" && [ "$(cat /sys/module/kvm/parameters/uret)" = Y ]; then
+		ktap_print_msg "the vCPU has left nothing on its CPU"
+		return 1
+	fi
+	kill -KILL "$VM_PID"
+	wait "$VM_PID"
+	clean "$LAST" || return 1
+	taskset -p $(((1 << CPUS) - 1)) $$ >/dev/null
+}
+
 # Its LDT is lost at the next exit, unless it was noticed.
 sleeping_vm_gets_ldt()
 {
@@ -123,7 +138,7 @@ if [ "$LAST" = 0 ]; then
 	for name in "offline and online" "migration" "migration from an idle CPU" \
 		    "an idle CPU goes offline" "a sleeping vCPU's CPU goes offline" \
 		    "a worker exits beside a sleeping vCPU" "a sleeping vCPU's thread gets an LDT" \
-		    "a notifier and hotplug"; do
+		    "the last VM is killed in its sleep" "a notifier and hotplug"; do
 		ktap_test_skip "$name: only one CPU"
 	done
 else
@@ -137,6 +152,7 @@ else
 	check "a sleeping vCPU's CPU goes offline" offline_with_sleeping_vm
 	check "a worker exits beside a sleeping vCPU" worker_exits_beside_sleeping_vm
 	check "a sleeping vCPU's thread gets an LDT" sleeping_vm_gets_ldt
+	check "the last VM is killed in its sleep" last_vm_is_killed
 	check "a notifier and hotplug" armed_notifier_survives_hotplug
 fi
 
