@@ -68,7 +68,6 @@ static void *give_ldt(void *fd)
 	};
 	uint64_t one = 1;
 
-	host_pin(0);
 	usleep(500000);
 	if (syscall(SYS_modify_ldt, 1, &desc, sizeof(desc)) ||
 	    write(*(int *)fd, &one, sizeof(one)) != sizeof(one)) {
@@ -78,14 +77,17 @@ static void *give_ldt(void *fd)
 	return NULL;
 }
 
-static int sleep_and_get_ldt(struct vm *vm)
+static int sleep_and_get_ldt(struct vm *vm, int cpu)
 {
 	int fd = eventfd(0, 0);
 	pthread_t giver;
 
 	if (vm_run(vm, GUEST_HLT, 1) || vm_wake_by(vm, fd, VM_IRQ_MSI))
 		goto failed;
+	/* It never runs on the CPU where this one sleeps. */
+	host_pin(0);
 	pthread_create(&giver, NULL, give_ldt, &fd);
+	host_pin(cpu);
 	if (vm_run(vm, GUEST_TURN_2, 1))
 		goto failed;
 	/* The first entry of the LDT.  This dies if it is not there. */
@@ -142,7 +144,7 @@ int main(int argc, char **argv)
 	if (sleeper)
 		return sleep_until_told(&vm);
 	if (ldt)
-		return sleep_and_get_ldt(&vm);
+		return sleep_and_get_ldt(&vm, cpu);
 	end = time(NULL) + seconds;
 	for (unsigned int i = 0; !stop && (!seconds || time(NULL) < end); i++) {
 		/* An exit to user space, exits in the kernel, idle, in turn. */

@@ -121,8 +121,10 @@ last_vm_is_killed()
 sleeping_vm_gets_ldt()
 {
 	taskset -p 1 $$ >/dev/null
+	before=$(counted evicted)
 	"$DIR/run_vm" -c "$LAST" -l || return 1
 	taskset -p $(((1 << CPUS) - 1)) $$ >/dev/null
+	[ "$(cat /sys/module/kvm/parameters/uret)" = N ] || [ "$(counted evicted)" -gt "$before" ]
 }
 
 # sleep_as_far_as LEVEL: see Documentation/power/basic-pm-debugging.rst
