@@ -126,9 +126,9 @@ pub(crate) fn start() -> Result {
 
 /// Undoes [`start()`].
 ///
-/// Nobody sets slots any more, but the last values may still be where a vCPU, or its thread when it
-/// was killed, has left them on a CPU that has gone idle. Without the notifier they would get to the
-/// next task there.
+/// Nobody sets slots any more, but the last values may still be where a vCPU, or its thread when
+/// it was killed, has left them, on a CPU that has gone idle. Without the notifier they would get
+/// to the next task there.
 pub(crate) fn stop() {
     let mut hook = CHANGE.lock();
 
