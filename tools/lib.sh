@@ -107,11 +107,10 @@ paths()
 }
 
 # Those of the kernel's own x86 selftests that are about FS, GS and what goes with them. Not so
-# sysret_ss_attrs: QEMU runs user code as the kernel's there; nor single_step_syscall: Bochs single-steps
-# the kernel, which warns.
+# sysret_ss_attrs: QEMU runs user code as the kernel's there; nor those that single-step system calls:
+# Bochs single-steps the kernel, which warns.
 X86_TESTS=$(echo fsgsbase_64 sysret_rip_64 \
-	{fsgsbase_restore,ldt_gdt,sigreturn,ptrace_syscall,ioperm,iopl,check_initial_reg_state}_{32,64} \
-	syscall_nt_{32,64})
+	{fsgsbase_restore,ldt_gdt,sigreturn,ptrace_syscall,ioperm,iopl,check_initial_reg_state}_{32,64})
 
 # cargo_do COMMAND PACKAGE...: for our own tools
 cargo_do()
