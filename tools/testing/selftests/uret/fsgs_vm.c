@@ -2,9 +2,11 @@
 /* A process with a vCPU, whose thread keeps an eye on its FS and GS. */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/auxv.h>
 #include <sys/io.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -19,11 +21,13 @@
 #define LDT_SELECTOR	7
 #define TLS_ENTRY	12
 #define USER_DS		0x2b
+#define HWCAP2_FSGSBASE	2
 
 static struct fsgs_claim *claim;
 static enum fsgs_vm_kind kind;
 static unsigned int seed;
 static volatile int ldt_made;
+static bool has_fsgsbase;
 
 static unsigned int rnd(unsigned int below)
 {
@@ -65,14 +69,18 @@ static struct user_desc descriptor(int entry)
 	};
 }
 
-/* FS is the C library's. */
+/*
+ * FS is the C library's.  Without FSGSBASE, KVM loses the base behind a selector on
+ * VMX, with or without uret: vmx_prepare_switch_to_host() writes what
+ * save_base_legacy() has made 0.
+ */
 static void change_gs(void)
 {
 	unsigned int selector = 0;
 
-	if (kind == FSGS_VM_LDT && ldt_made)
+	if (kind == FSGS_VM_LDT && ldt_made && has_fsgsbase)
 		selector = LDT_SELECTOR;
-	else if (kind == FSGS_VM_TLS && rnd(2))
+	else if (kind == FSGS_VM_TLS && has_fsgsbase && rnd(2))
 		selector = TLS_ENTRY << 3 | 3;
 
 	claim->changing++;
@@ -116,6 +124,7 @@ static void prepare(void)
 	struct user_desc desc = descriptor(TLS_ENTRY);
 
 	claim->tid = syscall(SYS_gettid);
+	has_fsgsbase = getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE;
 	if (kind == FSGS_VM_TLS && syscall(SYS_set_thread_area, &desc))
 		kind = FSGS_VM_PLAIN;
 	if (kind == FSGS_VM_PORT && ioperm(FSGS_PORT, 1, 1))
