@@ -81,7 +81,7 @@ fn boots(images: &Images, check: &Check) -> Vec<Boot> {
             boots.push(boot(
                 vehicle,
                 "x86-stock,x86-uret",
-                200 * times,
+                500 * times,
                 Some((2, "")),
             ));
         }
