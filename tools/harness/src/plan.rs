@@ -85,12 +85,12 @@ fn boots(images: &Images, check: &Check) -> Vec<Boot> {
                 Some((2, "")),
             ));
         }
-        // FIXME: on two CPUs in Bochs, fsgs_test does not end on the release kernel.
-        let run = match (vehicle, check.slow) {
-            (Vehicle::Bochs, 1) => "transitions",
-            _ => "fsgs-uret,transitions",
-        };
-        boots.push(boot(vehicle, run, 400 * times, Some((2, ""))));
+        boots.push(boot(
+            vehicle,
+            "fsgs-uret,transitions",
+            400 * times,
+            Some((2, "")),
+        ));
         boots.push(boot(
             vehicle,
             "fsgs-uret",
