@@ -10,9 +10,8 @@
  * FSGS_FD. It needs FS and GS for itself, so there is no libc but nolibc, which
  * uses neither; and it is built for 32 and for 64 bits.
  */
-#include <asm/ldt.h>
-
 #include "fsgs.h"
+#include "fsgs_desc.h"
 
 #ifdef __x86_64__
 #include <asm/prctl.h>
@@ -34,7 +33,6 @@ static volatile struct fsgs_claim *claim;
 /* What a child has inherited; a tracer may have changed its parent since. */
 static struct fsgs_claim inherited;
 static bool has_ldt, has_fsgsbase, has_port;
-static int tls_entry = -1;
 static unsigned int nr_cpus;
 static unsigned long long random_state;
 
@@ -186,19 +184,6 @@ static void handle_signals(void)
 		wrong("rt_sigaction", errno, 0);
 }
 
-static struct user_desc descriptor(int entry, unsigned long base)
-{
-	struct user_desc desc = {
-		.entry_number = entry,
-		.base_addr = base,
-		.limit = 0xfffff,
-		.seg_32bit = 1,
-		.limit_in_pages = 1,
-	};
-
-	return desc;
-}
-
 static void make_areas(void)
 {
 	for (int i = 0; i < NR_AREAS; i++) {
@@ -217,19 +202,12 @@ static void make_descriptors(void)
 	struct user_desc desc;
 
 	for (int i = 0; has_ldt && i < NR_LDT; i++) {
-		desc = descriptor(i, i < NR_LDT - 1 ? (unsigned long)areas[i] : 0);
+		desc = fsgs_descriptor(i, i < NR_LDT - 1 ? (unsigned long)areas[i] : 0);
 		if (syscall(__NR_modify_ldt, 1, &desc, sizeof(desc)))
 			exit(2);
 	}
-#ifdef __x86_64__
-	/* A 64-bit task has to say which entry. */
-	tls_entry = 12;
-#endif
-	desc = descriptor(tls_entry, (unsigned long)areas[NR_LDT]);
-	if (syscall(__NR_set_thread_area, &desc))
-		tls_entry = -1;
-	else
-		tls_entry = desc.entry_number;
+	if (fsgs_set_tls((unsigned long)areas[NR_LDT], (void *)(areas[0] + 1)))
+		exit(2);
 }
 
 static void set_selector(bool gs, unsigned int selector)
@@ -251,8 +229,8 @@ static void set_segment(bool gs, volatile unsigned int *selector,
 		entry = rnd(NR_LDT - 1);
 		*selector = entry << 3 | 7;
 		*base = (unsigned long)areas[entry];
-	} else if (kind == 1 && tls_entry >= 0) {
-		*selector = tls_entry << 3 | 3;
+	} else if (kind == 1) {
+		*selector = FSGS_TLS_SELECTOR;
 		*base = (unsigned long)areas[NR_LDT];
 	}
 	set_selector(gs, *selector);

@@ -11,15 +11,15 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-#include <asm/ldt.h>
 #include <asm/prctl.h>
 
+#include "fsgs_desc.h"
 #include "fsgs_vm.h"
 #include "guest.h"
 #include "vm.h"
 
 #define LDT_SELECTOR	7
-#define TLS_ENTRY	12
+#define SEGMENT_BASE	0x12345000
 #define USER_DS		0x2b
 #define HWCAP2_FSGSBASE	2
 
@@ -61,12 +61,18 @@ static void load_gs(unsigned int selector)
 	selector & 0xffff;					\
 })
 
-static struct user_desc descriptor(int entry)
+/* Makes @kind what it is; the LDT comes later. */
+static int become_special(void)
 {
-	return (struct user_desc) {
-		.entry_number = entry, .base_addr = 0x12345000, .limit = 0xfffff,
-		.seg_32bit = 1, .limit_in_pages = 1,
-	};
+	struct user_desc *low;
+
+	if (kind == FSGS_VM_PORT)
+		return ioperm(FSGS_PORT, 1, 1);
+	if (kind != FSGS_VM_TLS)
+		return 0;
+	low = mmap(NULL, sizeof(*low), PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+	return low == MAP_FAILED || fsgs_set_tls(SEGMENT_BASE, low);
 }
 
 /*
@@ -81,7 +87,7 @@ static void change_gs(void)
 	if (kind == FSGS_VM_LDT && ldt_made && has_fsgsbase)
 		selector = LDT_SELECTOR;
 	else if (kind == FSGS_VM_TLS && has_fsgsbase && rnd(2))
-		selector = TLS_ENTRY << 3 | 3;
+		selector = FSGS_TLS_SELECTOR;
 
 	claim->changing++;
 	if (kind == FSGS_VM_TLS) {
@@ -119,24 +125,17 @@ static void check(void)
 	claim->checks++;
 }
 
-static void prepare(void)
-{
-	struct user_desc desc = descriptor(TLS_ENTRY);
-
-	claim->tid = syscall(SYS_gettid);
-	has_fsgsbase = getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE;
-	if (kind == FSGS_VM_TLS && syscall(SYS_set_thread_area, &desc))
-		kind = FSGS_VM_PLAIN;
-	if (kind == FSGS_VM_PORT && ioperm(FSGS_PORT, 1, 1))
-		kind = FSGS_VM_PLAIN;
-}
-
 static void *vcpu(void *arg)
 {
 	struct vm vm;
 	int fd;
 
-	prepare();
+	claim->tid = syscall(SYS_gettid);
+	has_fsgsbase = getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE;
+	if (become_special()) {
+		wrong("it gets no I/O bitmap, or no selector");
+		return NULL;
+	}
 	if (vm_create(&vm, 1 + rnd(2)))
 		goto out;
 	/* Its APIC has to be on; then a kernel thread wakes it from its turns. */
@@ -166,7 +165,7 @@ out:
 
 void fsgs_vm(struct fsgs_claim *its_claim, enum fsgs_vm_kind its_kind, unsigned int its_seed)
 {
-	struct user_desc desc = descriptor(0);
+	struct user_desc desc = fsgs_descriptor(0, SEGMENT_BASE);
 	pthread_t thread;
 
 	claim = its_claim;
@@ -176,8 +175,12 @@ void fsgs_vm(struct fsgs_claim *its_claim, enum fsgs_vm_kind its_kind, unsigned 
 		_exit(2);
 	/* The other thread is in its guest, or idle, when it gets an LDT. */
 	usleep(200000 + rnd(400000));
-	if (kind == FSGS_VM_LDT)
-		ldt_made = !syscall(SYS_modify_ldt, 1, &desc, sizeof(desc));
+	if (kind == FSGS_VM_LDT) {
+		if (syscall(SYS_modify_ldt, 1, &desc, sizeof(desc)))
+			wrong("it gets no LDT");
+		else
+			ldt_made = 1;
+	}
 	pthread_join(thread, NULL);
 	_exit(0);
 }
