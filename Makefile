@@ -16,6 +16,7 @@ help: ## this list
 	@echo "  KSRC=DIR        a kernel source of yours, instead of the one from Debian's archive"
 	@echo "  DEBUG=1         a kernel with KASAN, UBSAN, lockdep and more (check, shell)"
 	@echo "  UNPATCHED=1     build a kernel without the patches and measure that, too (bench)"
+	@echo "  TASK_FLAG=1     measure uret with the older notifiers, which need a flag of the task, in QEMU (bench)"
 	@echo "  ONLY=...        names out of tools/mutants (mutants)"
 	@echo "  QUICK=1         leave KVM's own selftests out (check)"
 	@echo "  XDG_CACHE_HOME  where downloads and builds are kept, in a folder uret"
@@ -27,7 +28,7 @@ check: ## run all tests on both emulators; the last line counts them
 	@tools/run.sh check
 
 bench: ## count what switches cost, stock and uret, and write build/bench/report.md
-	@UNPATCHED_TOO=$(UNPATCHED) tools/run.sh bench
+	@$(if $(TASK_FLAG),tools/task-flag.sh,UNPATCHED_TOO=$(UNPATCHED) tools/run.sh bench)
 
 report: ## make a report of a file that bench.sh wrote on a real machine: FILE=...
 	@test -n "$(FILE)" || { echo "make report FILE=uret-bench.txt: see Documentation/virt/uret/measuring.rst" >&2; exit 1; }

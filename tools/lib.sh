@@ -132,3 +132,43 @@ setup()
 	HARNESS=$CACHE/cargo-target/release/uret-harness
 	stage "harness" "Is crates.io reachable?" cargo_do build uret-harness
 }
+
+# The plugin, for the API that this QEMU has. Sets PLUGIN.
+plugin()
+{
+	local version api
+	version=$(qemu-system-x86_64 --version | sed -n 's/.*version \([0-9]*\).*/\1/p')
+	if [ "$version" -lt 6 ]; then
+		die "QEMU $version is too old to count with" "Install 7.2 or later: Debian 12 has that in qemu-system-x86."
+	elif [ "$version" -lt 9 ]; then
+		api="api-v1"
+	else
+		api="api-v3"
+	fi
+	PLUGIN=$CACHE/cargo-target/$api/release/liburet_plugin.so
+	stage "plugin for QEMU $version" "Is crates.io reachable?" \
+		"${CARGO[@]}" build --release --locked --manifest-path "$TOP/tools/Cargo.toml" -p uret-plugin \
+		--no-default-features --features "$api" --target-dir "$CACHE/cargo-target/$api"
+}
+
+# For what changes the kernel's source for a while: takes the lock, and sees to it that it is as before in the end.
+begin_changes()
+{
+	lock_cache
+	trap undo_change EXIT
+	trap 'exit 1' INT TERM
+	rm -f "$KBUILD/stamp"
+}
+
+undo_change() { git -C "$SOURCE" checkout -q .; }
+
+# Builds what was changed, and an initramfs of its modules.
+build_changed()
+{
+	local kmake=(make -s -C "$SOURCE" O="$KBUILD" "-j$(($(nproc) + 1))" "${KMAKE[@]}")
+	"${kmake[@]}" bzImage modules
+	rm -rf "$KBUILD/root/lib/modules"
+	"${kmake[@]}" modules_install INSTALL_MOD_PATH="$KBUILD/root" INSTALL_MOD_STRIP=1 DEPMOD=true
+	depmod -b "$KBUILD/root" "$(cat "$KBUILD/include/config/kernel.release")"
+	"$TOP/tools/initrd.sh" "$1"
+}

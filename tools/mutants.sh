@@ -8,29 +8,8 @@
 here=$(dirname "$0")
 . "$here/lib.sh"
 setup
-lock_cache
-
+begin_changes
 WORK=$BUILD/mutants
-
-kmake() { make -s -C "$SOURCE" O="$KBUILD" -j$(($(nproc) + 1)) "${KMAKE[@]}" "$@"; }
-
-build()
-{
-	kmake bzImage modules
-	rm -rf "$KBUILD/root/lib/modules"
-	kmake modules_install INSTALL_MOD_PATH="$KBUILD/root" INSTALL_MOD_STRIP=1 DEPMOD=true
-	depmod -b "$KBUILD/root" "$(cat "$KBUILD/include/config/kernel.release")"
-	"$here/initrd.sh" "$BUILD/initrd-mutant"
-}
-
-restore()
-{
-	git -C "$SOURCE" checkout -q .
-	rm -f "$KBUILD/stamp"
-}
-trap restore EXIT
-trap 'exit 1' INT TERM
-rm -f "$KBUILD/stamp"
 
 survivors=0
 mkdir -p "$WORK"
@@ -38,10 +17,10 @@ while IFS='|' read -r name file expression; do
 	case $name in '' | '#'*) continue ;; esac
 	read -r name vehicle run <<<"$name"
 	case " $* " in "  " | *" $name "*) ;; *) continue ;; esac
-	git -C "$SOURCE" checkout -q .
+	undo_change
 	sed -i "$expression" "$SOURCE/$file"
 	git -C "$SOURCE" diff --quiet && die "tools/mutants: \"$name\" changes nothing"
-	stage "mutant: $name" "It does not build: mend the line in tools/mutants." build
+	stage "mutant: $name" "It does not build: mend the line in tools/mutants." build_changed "$BUILD/initrd-mutant"
 	enough=2 what=(check --svm-only)
 	[ -z "$run" ] || enough=1 what=(boot --vehicle "$vehicle" --run "$run" --cpus 2 --limit 600)
 	"$HARNESS" run --kernel "$KBUILD/arch/x86/boot/bzImage" --initrd "$BUILD/initrd-mutant" \

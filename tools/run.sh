@@ -15,24 +15,6 @@ kvm_list()
 		LC_ALL=C sort | grep -vxFf <(sed 's/#.*//;s/[[:space:]]*$//' "$1" | grep .) >"$BUILD/$2"
 }
 
-# The plugin, for the API that this QEMU has. Sets PLUGIN.
-plugin()
-{
-	local version api
-	version=$(qemu-system-x86_64 --version | sed -n 's/.*version \([0-9]*\).*/\1/p')
-	if [ "$version" -lt 6 ]; then
-		die "QEMU $version is too old to count with" "Install 7.2 or later: Debian 12 has that in qemu-system-x86."
-	elif [ "$version" -lt 9 ]; then
-		api="api-v1"
-	else
-		api="api-v3"
-	fi
-	PLUGIN=$CACHE/cargo-target/$api/release/liburet_plugin.so
-	stage "plugin for QEMU $version" "Is crates.io reachable?" \
-		"${CARGO[@]}" build --release --locked --manifest-path "$TOP/tools/Cargo.toml" -p uret-plugin \
-		--no-default-features --features "$api" --target-dir "$CACHE/cargo-target/$api"
-}
-
 case ${1:-} in
 demo | check | bench | shell | boot) command=$1 ;;
 report)
