@@ -20,15 +20,15 @@ cp "$TOP/tools/init" "$dir/init"
 cp -a "${MODULES:-$KBUILD/root}/lib" "$dir/"
 # Two CPUs are one for a part of the time, as the test takes one away now and then.
 # Under all checks, a second of Bochs' own clock takes it ten of ours or more.
-fsgs_seconds=40 one_cpu=20 bochs=40
-[ "$VARIANT" = release ] || fsgs_seconds=600 one_cpu=120 bochs=60
+fsgs_seconds=40 one_cpu=20 bochs=40 one_test=120
+[ "$VARIANT" = release ] || fsgs_seconds=600 one_cpu=120 bochs=60 one_test=600
 cat >"$dir/etc/uret.env" <<-EOF
 	BENCH_OPERATIONS=${BENCH_OPERATIONS:-1000}
 	DEMO_OPERATIONS=${DEMO_OPERATIONS:-1000}
 	FSGS_SECONDS=${FSGS_SECONDS:-$fsgs_seconds}
 	FSGS_SECONDS_ONE_CPU=${FSGS_SECONDS_ONE_CPU:-$one_cpu}
 	FSGS_SECONDS_BOCHS=${FSGS_SECONDS_BOCHS:-$bochs}
-	KVM_TEST_SECONDS=${KVM_TEST_SECONDS:-120}
+	KVM_TEST_SECONDS=${KVM_TEST_SECONDS:-$one_test}
 EOF
 
 cp "$KBUILD"/selftests/uret/{notifier_test,values_test,tsc_aux_test,fsgs_test,fsgs_task_64,fsgs_task_32,run_vm,demo,bench} \

@@ -11,6 +11,7 @@
 #include <linux/cpu.h>
 #include <linux/module.h>
 #include <linux/preempt.h>
+#include <linux/workqueue.h>
 #include <linux/uret.h>
 #include <asm/msr.h>
 
@@ -275,6 +276,38 @@ static void del_restores_every_cpu(struct kunit *test)
 	KUNIT_EXPECT_NE(test, hw, 4711);
 }
 
+static long set_4711(void *slot)
+{
+	int ret;
+
+	preempt_disable();
+	ret = uret_set((long)slot, 4711, ~0ULL);
+	preempt_enable();
+	return ret;
+}
+
+/* KVM's own callbacks would see to it, too, if it were there. */
+static void hotplug_restores_and_reads_again(struct kunit *test)
+{
+	unsigned int cpu = cpumask_last(cpu_online_mask);
+	long slot;
+
+	if (!cpu)
+		kunit_skip(test, "only one CPU");
+	KUNIT_ASSERT_EQ(test, work_on_cpu(cpu, set_4711, test->priv), 0);
+	KUNIT_ASSERT_EQ(test, remove_cpu(cpu), 0);
+
+	/* What is not restored is not removed. */
+	uret_del(&owner);
+	KUNIT_EXPECT_EQ(test, uret_find(MSR_TSC_AUX), -ENOENT);
+
+	/* The CPU does not know that one yet. */
+	slot = uret_add(&owner, MSR_TSC_AUX);
+	KUNIT_EXPECT_GE(test, slot, 0);
+	KUNIT_ASSERT_EQ(test, add_cpu(cpu), 0);
+	KUNIT_EXPECT_EQ(test, work_on_cpu(cpu, set_4711, (void *)slot), 0);
+}
+
 static struct kunit_case uret_msr_cases[] = {
 	KUNIT_CASE(set_writes_and_drop_restores),
 	KUNIT_CASE(a_dirty_slot_is_not_read_as_the_hosts),
@@ -285,6 +318,7 @@ static struct kunit_case uret_msr_cases[] = {
 	KUNIT_CASE(many_are_set_in_spite_of_one),
 	KUNIT_CASE(a_full_table_is_an_error),
 	KUNIT_CASE(del_restores_every_cpu),
+	KUNIT_CASE(hotplug_restores_and_reads_again),
 	{}
 };
 

@@ -61,7 +61,8 @@ struct Point<'a> {
     indent: usize,
     ok: bool,
     name: &'a str,
-    skip: bool,
+    /// Why it was skipped, if it was.
+    skip: Option<&'a str>,
 }
 
 fn point(line: &str) -> Option<Point<'_>> {
@@ -73,12 +74,16 @@ fn point(line: &str) -> Option<Point<'_>> {
     let number = rest.split(' ').next()?;
     number.parse::<u32>().ok()?;
     let rest = rest[number.len()..].trim_start().trim_start_matches("- ");
-    let (name, directive) = rest.split_once(" # ").unwrap_or((rest, ""));
+    // The name may be missing: a C selftest's may be part of the directive.
+    let (name, directive) = match rest.strip_prefix("# ") {
+        Some(directive) => (rest, directive),
+        None => rest.split_once(" # ").unwrap_or((rest, "")),
+    };
     Some(Point {
         indent: line.len() - text.len(),
         ok,
         name: name.trim(),
-        skip: directive.starts_with("SKIP"),
+        skip: directive.strip_prefix("SKIP").map(str::trim),
     })
 }
 
@@ -117,7 +122,7 @@ pub fn ktap(block: &Block<'_>) -> Vec<Outcome> {
 
         let verdict = match point {
             Point { ok: false, .. } => Verdict::Fail,
-            Point { skip: true, .. } => Verdict::Skip,
+            Point { skip: Some(_), .. } => Verdict::Skip,
             _ => Verdict::Pass,
         };
         // Tests that are indented more, since the last one like this, are parts of this one.
@@ -131,11 +136,10 @@ pub fn ktap(block: &Block<'_>) -> Vec<Outcome> {
             comments.clear();
             continue;
         }
-        let note = if verdict == Verdict::Pass {
-            String::new()
-        } else {
-            let keep = comments.len().saturating_sub(6);
-            comments[keep..].join("\n")
+        let note = match (verdict, point.skip) {
+            (Verdict::Pass, _) => String::new(),
+            (_, Some(why)) => why.to_string(),
+            _ => comments[comments.len().saturating_sub(6)..].join("\n"),
         };
         outcomes.push(Outcome::new(point.name, verdict, note));
         comments.clear();
@@ -189,9 +193,14 @@ pub fn compare(stock: &BTreeMap<String, i32>, uret: &BTreeMap<String, i32>) -> V
                 Verdict::Fail,
                 format!("passes on stock, exit status {status} on uret"),
             ),
-            (0, None) => Outcome::new(name, Verdict::Fail, "was not run on uret"),
-            (4, _) => Outcome::new(name, Verdict::Skip, "skips on stock"),
-            (status, _) => Outcome::new(
+            (_, None) => Outcome::new(name, Verdict::Fail, "was not run on uret"),
+            (4, Some(0 | 4)) => Outcome::new(name, Verdict::Skip, "skips on stock"),
+            (4, Some(status)) => Outcome::new(
+                name,
+                Verdict::Fail,
+                format!("skips on stock, exit status {status} on uret"),
+            ),
+            (status, Some(_)) => Outcome::new(
                 name,
                 Verdict::Skip,
                 format!("exit status {status} on stock, too"),
@@ -206,9 +215,17 @@ pub fn compare(stock: &BTreeMap<String, i32>, uret: &BTreeMap<String, i32>) -> V
 
 /// What the kernel complained about, if anything.
 pub fn splat(text: &str) -> Option<Outcome> {
+    // On its way to a reboot, the kernel speaks for itself.
+    let last = text.split_once("URET-END reboot").map_or("", |it| it.1);
+    let last = last.lines().filter(|line| {
+        ["WARNING:", "BUG:", "Oops"]
+            .iter()
+            .any(|it| line.contains(it))
+    });
     let lines: Vec<&str> = text
         .lines()
         .filter(|line| line.starts_with("URET-SPLAT ") || line.contains("Kernel panic"))
+        .chain(last)
         .take(6)
         .collect();
     (!lines.is_empty()).then(|| Outcome::new("kernel log", Verdict::Fail, lines.join("\n")))
@@ -228,13 +245,15 @@ mod tests {
 
     #[test]
     fn flat_results_are_counted() {
-        let text = "TAP version 13\n1..3\nok 1 - a\nok 2 b # SKIP why\n# because\nnot ok 3 c";
+        let text = "TAP version 13\n1..4\nok 1 - a\nok 2 b # SKIP why\n# because\nnot ok 3 c\n\
+                    ok 4 # SKIP d: why";
         assert_eq!(
             judged(text, 1),
             [
                 ("a".into(), Verdict::Pass),
                 ("b".into(), Verdict::Skip),
-                ("c".into(), Verdict::Fail)
+                ("c".into(), Verdict::Fail),
+                ("# SKIP d: why".into(), Verdict::Skip)
             ]
         );
     }
@@ -283,8 +302,8 @@ mod tests {
                 .map(|(name, it)| (name.to_string(), *it))
                 .collect::<BTreeMap<_, _>>()
         };
-        let stock = table(&[("a", 0), ("b", 0), ("c", 4), ("d", 254), ("e", 0)]);
-        let uret = table(&[("a", 0), ("b", 254), ("c", 4), ("d", 0)]);
+        let stock = table(&[("a", 0), ("b", 0), ("c", 4), ("d", 254), ("e", 0), ("f", 4)]);
+        let uret = table(&[("a", 0), ("b", 254), ("c", 4), ("d", 0), ("f", 139)]);
         let verdicts: Vec<Verdict> = compare(&stock, &uret)
             .into_iter()
             .map(|it| it.verdict)
@@ -296,6 +315,7 @@ mod tests {
                 Verdict::Fail,
                 Verdict::Skip,
                 Verdict::Skip,
+                Verdict::Fail,
                 Verdict::Fail
             ]
         );
@@ -308,5 +328,7 @@ mod tests {
         assert!(splat("all is well").is_none());
         assert!(splat("URET-SPLAT WARNING: something").is_some());
         assert!(splat("[ 1.0] Kernel panic - not syncing").is_some());
+        assert!(splat("URET-END reboot 0\n[ 1.0] WARNING: here").is_some());
+        assert!(splat("URET-END demo 0\nWARNING: a test's own").is_none());
     }
 }

@@ -280,6 +280,8 @@ static void fork_one(void)
 
 	inherited = *claim;
 	pid = fork();
+	if (pid < 0)
+		return;
 	if (!pid) {
 		volatile struct fsgs_claim *parents = claim;
 
@@ -291,9 +293,8 @@ static void fork_one(void)
 		}
 		exit(0);
 	}
-	if (pid > 0)
-		while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-			;
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
 	if (status)
 		wrong("a child's status", status, 0);
 	claim->forks++;
@@ -344,7 +345,9 @@ int main(int argc, char **argv)
 		return 2;
 	claim->is_32bit = sizeof(long) == 4;
 	claim->tid = getpid();
-	has_port = rnd(2) && !syscall(__NR_ioperm, FSGS_PORT, 1, 1);
+	has_port = rnd(2);
+	if (has_port && syscall(__NR_ioperm, FSGS_PORT, 1, 1))
+		return 2;
 	nr_cpus = atoi(argv[3]);
 	make_areas();
 	make_descriptors();

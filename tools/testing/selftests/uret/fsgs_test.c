@@ -57,8 +57,10 @@ static char dir[256];
 static unsigned int gdt_limit;
 
 /* What was done, and what was wrong with it. */
-static unsigned long long traced, dumped, moved, signalled, plugged;
-static unsigned long long checks_64, checks_32, checks_vcpu, forks, signals;
+static unsigned long long moved, signalled, plugged;
+static unsigned long long checks_64, checks_32, checks_vcpu[NR_VMS], forks, signals;
+/* Of tasks, and of vCPUs' threads. */
+static unsigned long long traced[2], dumped[2];
 static char wrong_64[FSGS_MESSAGE], wrong_32[FSGS_MESSAGE], wrong_vcpu[FSGS_MESSAGE];
 static char wrong_traced[FSGS_MESSAGE], wrong_dumped[FSGS_MESSAGE];
 
@@ -133,7 +135,7 @@ static void collect(struct task *task)
 
 	if (claim->wrong && !*wrong)
 		snprintf(wrong, FSGS_MESSAGE, "%.*s", FSGS_MESSAGE - 1, claim->what);
-	*(is_vm(task) ? &checks_vcpu : claim->is_32bit ? &checks_32 : &checks_64) += claim->checks;
+	*(is_vm(task) ? &checks_vcpu[task - tasks - NR_TASKS] : claim->is_32bit ? &checks_32 : &checks_64) += claim->checks;
 	forks += claim->forks;
 	signals += claim->signals;
 	claim->checks = 0;
@@ -198,7 +200,7 @@ static void trace(struct task *task)
 
 		compare(task, &regs, wrong_traced);
 		poke(task, &user);
-		traced++;
+		traced[is_vm(task)]++;
 	}
 	/* A signal that stopped it instead goes on. */
 	status = WIFSTOPPED(status) && !(status >> 16) ? WSTOPSIG(status) : 0;
@@ -229,7 +231,7 @@ static void crash(struct task *task)
 	} else if (is_settled(task->claim)) {
 		if (fsgs_from_core(path, task->claim->tid, &regs)) {
 			compare(task, &regs, wrong_dumped);
-			dumped++;
+			dumped[is_vm(task)]++;
 		} else if (!*wrong_dumped) {
 			snprintf(wrong_dumped, FSGS_MESSAGE, "no thread %u in the core",
 				 task->claim->tid);
@@ -274,19 +276,38 @@ static void *plug(void *arg)
 	return NULL;
 }
 
+static void has_ended(struct task *task, int status)
+{
+	if (status && !task->claim->wrong) {
+		task->claim->wrong = 1;
+		snprintf(task->claim->what, FSGS_MESSAGE, "%d has ended, status %x", task->pid,
+			 status);
+	}
+	collect(task);
+}
+
 static void watch(struct task *task)
 {
 	int status;
 
 	if (waitpid(task->pid, &status, WNOHANG) != task->pid)
 		return;
-	if (!task->claim->wrong) {
-		task->claim->wrong = 1;
-		snprintf(task->claim->what, FSGS_MESSAGE, "%d has died, status %x", task->pid,
-			 status);
-	}
-	collect(task);
+	/* It was not asked to. */
+	has_ended(task, status ?: -1);
 	start(task);
+}
+
+/* The sum, or 0 if one of them is. */
+static unsigned long long in_all(const unsigned long long *times, int nr)
+{
+	unsigned long long sum = 0;
+
+	for (int i = 0; i < nr; i++) {
+		if (!times[i])
+			return 0;
+		sum += times[i];
+	}
+	return sum;
 }
 
 static bool something_is_wrong(void)
@@ -297,7 +318,19 @@ static bool something_is_wrong(void)
 /* Where everything is slow, some things may take longer than the time that was given. */
 static bool something_is_missing(void)
 {
-	return !traced || !dumped || !signalled || (nr_cpus > 1 && !plugged);
+	for (int i = 0; i < NR_VMS; i++)
+		if (!checks_vcpu[i] && !tasks[NR_TASKS + i].claim->checks)
+			return true;
+	return !in_all(traced, 2) || !in_all(dumped, 2) || !signalled ||
+	       (nr_cpus > 1 && !plugged);
+}
+
+/* One half of it is for the vCPUs, and then all that these have missed. */
+static struct task *choose(bool late)
+{
+	if (late || rnd(2))
+		return &tasks[NR_TASKS + rnd(NR_VMS)];
+	return &tasks[rnd(NR_TASKS)];
 }
 
 static void torment(unsigned int seconds)
@@ -306,8 +339,8 @@ static void torment(unsigned int seconds)
 
 	while ((time(NULL) < end || (something_is_missing() && time(NULL) < end + 3 * seconds)) &&
 	       !something_is_wrong()) {
-		/* One half of it is for the vCPUs. */
-		struct task *task = rnd(2) ? &tasks[rnd(NR_TASKS)] : &tasks[NR_TASKS + rnd(NR_VMS)];
+		bool late = time(NULL) >= end;
+		struct task *task = choose(late && in_all(dumped, 1) && in_all(traced, 1));
 		/* Now many want each CPU, now it is mostly idle. */
 		bool rest = time(NULL) / 2 % 3 != 0;
 
@@ -316,7 +349,7 @@ static void torment(unsigned int seconds)
 				tasks[i].claim->command = rest ? FSGS_REST : FSGS_GO;
 			watch(&tasks[i]);
 		}
-		switch (rnd(24)) {
+		switch (rnd(late && signalled ? 9 : 24)) {
 		case 0:
 			crash(task);
 			break;
@@ -348,7 +381,7 @@ static void finish(struct task *task)
 	task->claim->command = FSGS_STOP;
 	for (int i = 0; i < 600; i++) {
 		if (waitpid(task->pid, &status, WNOHANG) == task->pid) {
-			collect(task);
+			has_ended(task, status);
 			return;
 		}
 		usleep(100000);
@@ -421,9 +454,9 @@ static void report(void)
 {
 	result(wrong_64, checks_64, "64-bit tasks have their own registers");
 	result(wrong_32, checks_32, "32-bit tasks have their own registers");
-	result(wrong_vcpu, checks_vcpu, "vCPUs and their threads have their own registers");
-	result(wrong_traced, traced, "a tracer sees a task's own registers");
-	result(wrong_dumped, dumped, "a core dump has a task's own registers");
+	result(wrong_vcpu, in_all(checks_vcpu, NR_VMS), "vCPUs and their threads have their own registers");
+	result(wrong_traced, in_all(traced, 2), "a tracer sees a task's own registers");
+	result(wrong_dumped, in_all(dumped, 2), "a core dump has a task's own registers");
 	ksft_print_msg("%llu signals sent, %llu moves\n", signalled, moved);
 	result("", signals, "signals find the task's own registers");
 	result("", forks, "children inherit the task's own registers");

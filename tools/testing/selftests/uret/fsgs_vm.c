@@ -108,6 +108,19 @@ static void change_gs(void)
 	claim->changing++;
 }
 
+/* Whether it has what its kind is about just now. */
+static bool is_special(void)
+{
+	switch (kind) {
+	case FSGS_VM_TLS:
+		return claim->gs || claim->ds || claim->es;
+	case FSGS_VM_LDT:
+		return ldt_made;
+	default:
+		return true;
+	}
+}
+
 static void check(void)
 {
 	if (GET_SELECTOR(fs) != claim->fs || GET_SELECTOR(gs) != claim->gs ||
@@ -122,7 +135,7 @@ static void check(void)
 		load_gs(LDT_SELECTOR);
 	if (kind == FSGS_VM_PORT)
 		outb(0, FSGS_PORT);
-	claim->checks++;
+	claim->checks += is_special();
 }
 
 static void *vcpu(void *arg)
@@ -154,12 +167,12 @@ static void *vcpu(void *arg)
 		}
 		change_gs();
 		if (vm_run(&vm, what, what < GUEST_HLT ? 1 + rnd(100) : 1 + rnd(20)))
-			break;
+			goto out;
 		check();
 	}
+	return NULL;
 out:
-	if (claim->command != FSGS_STOP)
-		wrong(vm.error);
+	wrong(vm.error);
 	return NULL;
 }
 
@@ -174,6 +187,8 @@ void fsgs_vm(struct fsgs_claim *its_claim, enum fsgs_vm_kind its_kind, unsigned 
 	if (pthread_create(&thread, NULL, vcpu, NULL))
 		_exit(2);
 	/* The other thread is in its guest, or idle, when it gets an LDT. */
+	while (*(volatile unsigned int *)&claim->changing < 4 && !claim->wrong)
+		usleep(10000);
 	usleep(200000 + rnd(400000));
 	if (kind == FSGS_VM_LDT) {
 		if (syscall(SYS_modify_ldt, 1, &desc, sizeof(desc)))

@@ -77,7 +77,9 @@ static const char *compare_msrs(void)
 	uint64_t value;
 
 	for (int i = 0; i < ARRAY_SIZE(msrs); i++)
-		if (!read_msr(i, &value) && value != msr_values[i])
+		if (read_msr(i, &value))
+			return "the MSRs cannot be read";
+		else if (value != msr_values[i])
 			return msrs[i].wrong;
 	return NULL;
 }
@@ -92,9 +94,10 @@ static const char *check_msrs(void)
 	int policy = sched_getscheduler(0);
 	const char *wrong;
 
-	if (msr_fd < 0 || sched_getparam(0, &old) ||
-	    sched_setscheduler(0, SCHED_FIFO, &param))
-		return NULL;
+	if (msr_fd < 0)
+		return "there is no /dev/cpu/N/msr: is the module msr loaded?";
+	if (sched_getparam(0, &old) || sched_setscheduler(0, SCHED_FIFO, &param))
+		return "SCHED_FIFO is refused";
 	wrong = compare_msrs();
 	sched_setscheduler(0, policy, &old);
 	return wrong;

@@ -88,9 +88,8 @@ check "nor another owner when kvm has it" refused modprobe uret_sample_tsc_aux
 unload
 
 modprobe uret_sample_notifier
-echo 1 >/sys/kernel/debug/uret_sample_notifier/armed
 check "a module with an armed notifier unloads" \
-	eval 'rmmod uret_sample_notifier && nothing_left'
+	eval 'echo 1 >/sys/kernel/debug/uret_sample_notifier/armed && rmmod uret_sample_notifier && nothing_left'
 
 check "no splat" no_splat
 ktap_finished

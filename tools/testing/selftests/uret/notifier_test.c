@@ -221,7 +221,7 @@ static const char *arm_in_child(int fd, int cpu, bool exec)
 			_exit(127);
 		if (exec)
 			execl("/proc/self/exe", "notifier_test", "-l", NULL);
-		_exit(0);
+		_exit(exec ? 127 : 0);
 	}
 	if (waitpid(pid, &status, 0) != pid || WEXITSTATUS(status) == 127)
 		return "the child could not arm it";

@@ -19,7 +19,7 @@ ONLINE=/sys/devices/system/cpu/cpu$LAST/online
 # clean CPU: nothing is left of the guest's values there
 clean()
 {
-	[ -e "$URET/cpus" ] || return 0
+	[ "$(cat /sys/module/kvm/parameters/uret)" = Y ] || return 0
 	grep -q "^$1 0x0 0 " "$URET/cpus"
 }
 
@@ -98,8 +98,12 @@ worker_exits_beside_sleeping_vm()
 	worker=$(grep -l '^kvm-nx' /proc/"$other"/task/*/comm | cut -d/ -f5)
 	[ -n "$worker" ] && taskset -p $((1 << LAST)) "$worker" >/dev/null || return 1
 	start_vm -c "$LAST" -s && sleep 0.5 || return 1
-	kill "$other" && wait "$other" && stop_vm || return 1
+	before=$(counted evicted)
+	kill "$other" && wait "$other" || return 1
+	after=$(counted evicted)
+	stop_vm || return 1
 	taskset -p $(((1 << CPUS) - 1)) $$ >/dev/null
+	[ "$(cat /sys/module/kvm/parameters/uret)" = N ] || [ "$after" -gt "$before" ]
 }
 
 # There is no return to user mode on its CPU, and no VM any more, but its MSRs are there.
