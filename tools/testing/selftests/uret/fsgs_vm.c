@@ -13,6 +13,7 @@
 #include <unistd.h>
 #include <asm/prctl.h>
 
+#include "common.h"
 #include "fsgs_desc.h"
 #include "fsgs_vm.h"
 #include "guest.h"
@@ -158,7 +159,10 @@ static void *vcpu(void *arg)
 	if (fd < 0 || vm_wake_by(&vm, fd, VM_IRQ_WORKER))
 		goto out;
 	while (claim->command != FSGS_STOP && !claim->wrong) {
-		int what = rnd(4);
+		static const int whats[] = {
+			GUEST_PIO, GUEST_CPUID, GUEST_HLT, GUEST_TURN, GUEST_WRMSR,
+		};
+		int what = whats[rnd(ARRAY_SIZE(whats))];
 
 		/* With few others about, a CPU stays idle for a while. */
 		if (claim->command == FSGS_REST) {
@@ -166,7 +170,7 @@ static void *vcpu(void *arg)
 			what = GUEST_HLT + rnd(2);
 		}
 		change_gs();
-		if (vm_run(&vm, what, what < GUEST_HLT ? 1 + rnd(100) : 1 + rnd(20)))
+		if (vm_run(&vm, what, what != GUEST_HLT && what != GUEST_TURN ? 1 + rnd(100) : 1 + rnd(20)))
 			goto out;
 		check();
 	}

@@ -22,6 +22,10 @@
 #define X2APIC_TMICT	0x838
 #define X2APIC_TDCR	0x83e
 #define KERNEL_GS_BASE	0xc0000102
+#define TSC_AUX		0xc0000103
+#define LSTAR		0xc0000082
+#define EFER		0xc0000080
+#define EFER_SCE	0
 
 /* Flags that do nothing here; DF would do, but not in all emulators. */
 #define AC_AND_ID	0x240000
@@ -63,7 +67,9 @@ guest_start:
 6:	outb	%al, $GUEST_PORT_TURN
 	call	idle
 	jmp	4f
-7:	call	idle
+7:	cmpl	$GUEST_WRMSR, %edi
+	je	10f
+	call	idle
 	outb	%al, $GUEST_PORT_TURN
 	jmp	4f
 2:	outb	%al, $GUEST_PORT_OP
@@ -104,6 +110,56 @@ guest_start:
 5:
 	decq	%rsi
 	jmp	1b
+10:
+	/* What it sets is there at once ... */
+	movb	$GUEST_BAD_TSC_AUX, %bl
+	movl	$TSC_AUX, %ecx
+	leal	1(%r12), %eax
+	xorl	%edx, %edx
+	wrmsr
+	rdtscp
+	decl	%ecx
+	cmpl	%r12d, %ecx
+	jne	8f
+	movl	$TSC_AUX, %ecx
+	movl	%r12d, %eax
+	xorl	%edx, %edx
+	wrmsr
+
+	/* ... so that the other handler is called, 1 for 2 or 2 for 1 ... */
+	movl	$LSTAR, %ecx
+	rdmsr
+	movl	%eax, %r8d
+	leaq	guest_syscall_1(%rip), %r9
+	leaq	guest_syscall_2(%rip), %rax
+	addq	%r9, %rax
+	subq	%r8, %rax
+	xorl	%edx, %edx
+	wrmsr
+	movb	$GUEST_BAD_SYSCALL, %bl
+	pushfq
+	syscall
+	popfq
+	xorb	%r14b, %r15b
+	cmpb	$3, %r15b
+	jne	8f
+	movl	$LSTAR, %ecx
+	movl	%r8d, %eax
+	xorl	%edx, %edx
+	wrmsr
+
+	/* ... and again, after it had no use for that for some time. */
+	movl	$EFER, %ecx
+	rdmsr
+	btrl	$EFER_SCE, %eax
+	wrmsr
+	xorl	%eax, %eax
+	cpuid
+	movl	$EFER, %ecx
+	rdmsr
+	btsl	$EFER_SCE, %eax
+	wrmsr
+	jmp	4b
 8:
 	movq	%rax, %r15
 	movb	%bl, %al

@@ -9,6 +9,7 @@
 #define GUEST_HLT	2	/* idle, until its timer wakes it */
 #define GUEST_TURN	3	/* wake the other guest, idle until that one does */
 #define GUEST_TURN_2	4	/* the same for the other guest: the other way round */
+#define GUEST_WRMSR	5	/* set some of these registers, and set them back */
 
 #define GUEST_PORT_OP	0x10
 #define GUEST_PORT_DONE	0x11
