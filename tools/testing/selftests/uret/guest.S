@@ -126,7 +126,11 @@ guest_start:
 	xorl	%edx, %edx
 	wrmsr
 
-	/* ... so that the other handler is called, 1 for 2 or 2 for 1 ... */
+	/* ... or when it has a use for it again: the other handler, 1 for 2 or 2 for 1. */
+	movl	$EFER, %ecx
+	rdmsr
+	btrl	$EFER_SCE, %eax
+	wrmsr
 	movl	$LSTAR, %ecx
 	rdmsr
 	movl	%eax, %r8d
@@ -135,6 +139,12 @@ guest_start:
 	addq	%r9, %rax
 	subq	%r8, %rax
 	xorl	%edx, %edx
+	wrmsr
+	xorl	%eax, %eax
+	cpuid
+	movl	$EFER, %ecx
+	rdmsr
+	btsl	$EFER_SCE, %eax
 	wrmsr
 	movb	$GUEST_BAD_SYSCALL, %bl
 	pushfq
@@ -146,18 +156,6 @@ guest_start:
 	movl	$LSTAR, %ecx
 	movl	%r8d, %eax
 	xorl	%edx, %edx
-	wrmsr
-
-	/* ... and again, after it had no use for that for some time. */
-	movl	$EFER, %ecx
-	rdmsr
-	btrl	$EFER_SCE, %eax
-	wrmsr
-	xorl	%eax, %eax
-	cpuid
-	movl	$EFER, %ecx
-	rdmsr
-	btsl	$EFER_SCE, %eax
 	wrmsr
 	jmp	4b
 8:
