@@ -135,7 +135,12 @@ static void collect(struct task *task)
 
 	if (claim->wrong && !*wrong)
 		snprintf(wrong, FSGS_MESSAGE, "%.*s", FSGS_MESSAGE - 1, claim->what);
-	*(is_vm(task) ? &checks_vcpu[task - tasks - NR_TASKS] : claim->is_32bit ? &checks_32 : &checks_64) += claim->checks;
+	if (is_vm(task))
+		checks_vcpu[task - tasks - NR_TASKS] += claim->checks;
+	else if (claim->is_32bit)
+		checks_32 += claim->checks;
+	else
+		checks_64 += claim->checks;
 	forks += claim->forks;
 	signals += claim->signals;
 	claim->checks = 0;
@@ -454,7 +459,8 @@ static void report(void)
 {
 	result(wrong_64, checks_64, "64-bit tasks have their own registers");
 	result(wrong_32, checks_32, "32-bit tasks have their own registers");
-	result(wrong_vcpu, in_all(checks_vcpu, NR_VMS), "vCPUs and their threads have their own registers");
+	result(wrong_vcpu, in_all(checks_vcpu, NR_VMS),
+	       "vCPUs and their threads have their own registers");
 	result(wrong_traced, in_all(traced, 2), "a tracer sees a task's own registers");
 	result(wrong_dumped, in_all(dumped, 2), "a core dump has a task's own registers");
 	ksft_print_msg("%llu signals sent, %llu moves\n", signalled, moved);

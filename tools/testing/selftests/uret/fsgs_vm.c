@@ -162,15 +162,17 @@ static void *vcpu(void *arg)
 		static const int whats[] = {
 			GUEST_PIO, GUEST_CPUID, GUEST_HLT, GUEST_TURN, GUEST_WRMSR,
 		};
-		int what = whats[rnd(ARRAY_SIZE(whats))];
+		int what = whats[rnd(ARRAY_SIZE(whats))], most = 100;
 
 		/* With few others about, a CPU stays idle for a while. */
 		if (claim->command == FSGS_REST) {
 			usleep(rnd(100000));
 			what = GUEST_HLT + rnd(2);
 		}
+		if (what == GUEST_HLT || what == GUEST_TURN)
+			most = 20;
 		change_gs();
-		if (vm_run(&vm, what, what != GUEST_HLT && what != GUEST_TURN ? 1 + rnd(100) : 1 + rnd(20)))
+		if (vm_run(&vm, what, 1 + rnd(most)))
 			goto out;
 		check();
 	}

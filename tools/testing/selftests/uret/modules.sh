@@ -89,7 +89,8 @@ unload
 
 modprobe uret_sample_notifier
 check "a module with an armed notifier unloads" \
-	eval 'echo 1 >/sys/kernel/debug/uret_sample_notifier/armed && rmmod uret_sample_notifier && nothing_left'
+	eval 'echo 1 >/sys/kernel/debug/uret_sample_notifier/armed &&
+		rmmod uret_sample_notifier && nothing_left'
 
 check "no splat" no_splat
 ktap_finished

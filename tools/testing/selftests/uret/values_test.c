@@ -187,7 +187,8 @@ TEST_F_TIMEOUT(values, follow_a_vcpu_to_another_cpu, TIMEOUT)
 
 		ASSERT_EQ(0, host_pin(i % 2 ? self->cpu : 0));
 		host_init();
-		ASSERT_EQ(0, vm_run(&self->vm, kinds[i % ARRAY_SIZE(kinds)].what, 5)) TH_LOG("%s", self->vm.error);
+		ASSERT_EQ(0, vm_run(&self->vm, kinds[i % ARRAY_SIZE(kinds)].what, 5))
+			TH_LOG("%s", self->vm.error);
 		wrong = host_check();
 		ASSERT_EQ(NULL, wrong) TH_LOG("%s", wrong);
 	}
