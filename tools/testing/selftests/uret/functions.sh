@@ -111,3 +111,9 @@ no_splat()
 		grep -E 'BUG|WARNING|Oops|general protection|Call Trace' |
 		sed 's/^/# /' | grep .
 }
+
+# uses Y|N: whether kvm uses uret
+uses()
+{
+	[ "$(cat /sys/module/kvm/parameters/uret)" = "$1" ]
+}

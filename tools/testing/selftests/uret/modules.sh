@@ -10,11 +10,6 @@ ktap_set_plan 25
 mark
 unload || ktap_print_msg "cannot unload KVM: is a VM running?"
 
-uses()
-{
-	[ "$(cat /sys/module/kvm/parameters/uret)" = "$1" ]
-}
-
 runs_a_vm()
 {
 	start_vm -c 0 && stop_vm

@@ -19,7 +19,7 @@ ONLINE=/sys/devices/system/cpu/cpu$LAST/online
 # clean CPU: nothing is left of the guest's values there
 clean()
 {
-	[ "$(cat /sys/module/kvm/parameters/uret)" = Y ] || return 0
+	uses Y || return 0
 	grep -q "^$1 0x0 0 " "$URET/cpus"
 }
 
@@ -71,7 +71,7 @@ with_idle_vm()
 	taskset -p $((1 << LAST)) "$VM_PID" >/dev/null
 	before=$(counted "$column")
 	"$@" && stop_vm || return 1
-	[ "$(cat /sys/module/kvm/parameters/uret)" = N ] || [ "$(counted "$column")" -gt "$before" ]
+	uses N || [ "$(counted "$column")" -gt "$before" ]
 }
 
 # A vCPU that sleeps does not move: it is the CPU that has to put back what it has of it.
@@ -85,7 +85,7 @@ offline_with_sleeping_vm()
 	after=$(counted evicted)
 	echo 1 >"$ONLINE" && stop_vm || return 1
 	taskset -p $(((1 << CPUS) - 1)) $$ >/dev/null
-	[ "$(cat /sys/module/kvm/parameters/uret)" = N ] || [ "$after" -gt "$before" ]
+	uses N || [ "$after" -gt "$before" ]
 }
 
 # KVM's worker is a user task that never runs in user mode. When it exits it clears FS and GS, which
@@ -103,7 +103,7 @@ worker_exits_beside_sleeping_vm()
 	after=$(counted evicted)
 	stop_vm || return 1
 	taskset -p $(((1 << CPUS) - 1)) $$ >/dev/null
-	[ "$(cat /sys/module/kvm/parameters/uret)" = N ] || [ "$after" -gt "$before" ]
+	uses N || [ "$after" -gt "$before" ]
 }
 
 # There is no return to user mode on its CPU, and no VM any more, but its MSRs are there.
@@ -111,7 +111,7 @@ last_vm_is_killed()
 {
 	taskset -p 1 $$ >/dev/null
 	start_vm -c "$LAST" -s && sleep 0.5 || return 1
-	if clean "$LAST" && [ "$(cat /sys/module/kvm/parameters/uret)" = Y ]; then
+	if clean "$LAST" && uses Y; then
 		ktap_print_msg "the vCPU has left nothing on its CPU"
 		return 1
 	fi
@@ -128,7 +128,7 @@ sleeping_vm_gets_ldt()
 	before=$(counted evicted)
 	"$DIR/run_vm" -c "$LAST" -l || return 1
 	taskset -p $(((1 << CPUS) - 1)) $$ >/dev/null
-	[ "$(cat /sys/module/kvm/parameters/uret)" = N ] || [ "$(counted evicted)" -gt "$before" ]
+	uses N || [ "$(counted evicted)" -gt "$before" ]
 }
 
 # sleep_as_far_as LEVEL: see Documentation/power/basic-pm-debugging.rst
