@@ -31,6 +31,8 @@
 
 #include <asm/lazy_fsgs.h>
 
+struct vmcb;
+
 /* Slots are bits of one machine word. */
 #define URET_MAX_SLOTS	BITS_PER_LONG
 
@@ -186,6 +188,115 @@ struct uret_fsgs {
 	struct lazy_fsgs lazy;
 	void (*to_host)(struct uret_fsgs *fsgs);
 };
+
+/**
+ * enum uret_vmcb_state - whether VMCB and CPU agree about what VMLOAD loads
+ * @URET_VMCB_NEEDS_VMLOAD: the VMCB has it; the CPU has not, or has not the newest
+ * @URET_VMCB_IN_SYNC: both have it
+ * @URET_VMCB_NEEDS_VMSAVE: the CPU has it, but for GSBASE, which the VMCB has
+ */
+enum uret_vmcb_state {
+	URET_VMCB_NEEDS_VMLOAD,
+	URET_VMCB_IN_SYNC,
+	URET_VMCB_NEEDS_VMSAVE,
+};
+
+/**
+ * struct uret_svm - what VMLOAD loads, of a vCPU of SVM
+ * @fsgs: FS and GS of the vCPU
+ * @vmcb: the VMCB that VMLOAD and VMSAVE are performed on
+ * @vmcb_pa: its address for these
+ * @state: whether that and the CPU agree
+ * @live: the CPU has what VMLOAD loads of this vCPU, or an older state of that,
+ *	rather than the host's.  Its exceptions use no interrupt stacks, and user
+ *	mode must not run
+ *
+ * For others than uret, @state and @live are to be looked at only.  They change on
+ * the CPU where @live is set, in the vCPU's thread or with interrupts disabled.
+ *
+ * GSBASE is the host's whenever interrupts or NMIs are possible.  Who enters the
+ * guest exchanges it at VMRUN and #VMEXIT, and keeps the guest's in the VMCB.
+ */
+struct uret_svm {
+	struct uret_fsgs *fsgs;
+	struct vmcb *vmcb;
+	unsigned long vmcb_pa;
+	enum uret_vmcb_state state;
+	bool live;
+};
+
+/**
+ * uret_svm_init() - initialize that of a new vCPU, or one whose state is not live
+ * @svm: what to initialize
+ * @fsgs: see struct uret_svm
+ * @vmcb: see struct uret_svm
+ * @vmcb_pa: see struct uret_svm
+ */
+void uret_svm_init(struct uret_svm *svm, struct uret_fsgs *fsgs,
+		   struct vmcb *vmcb, unsigned long vmcb_pa);
+
+/**
+ * uret_svm_cpu_up() - save what VMLOAD loads of the host
+ * @area: a page laid out as a VMCB, which uret alone uses until uret_svm_cpu_down()
+ * @pa: its address for VMLOAD
+ *
+ * What is saved must not change until then, but for FS and KERNEL_GS_BASE.
+ *
+ * Context: Not preemptible, with SVM enabled on this CPU.
+ */
+void uret_svm_cpu_up(struct vmcb *area, unsigned long pa);
+
+/**
+ * uret_svm_cpu_down() - put back the host's, if a vCPU's is live on this CPU
+ *
+ * Context: Not preemptible, with SVM still enabled on this CPU.
+ */
+void uret_svm_cpu_down(void);
+
+/**
+ * uret_svm_enter() - prepare for VMRUN
+ * @svm: that of the vCPU
+ *
+ * Between uret_kvm_start() and uret_kvm_stop(), in the vCPU's thread, which has in
+ * its thread struct what it wants in FS and GS, null selectors, and no LDT.
+ *
+ * Context: Interrupts disabled until after #VMEXIT.
+ * Return: whether the guest's have to be loaded by VMLOAD first.
+ */
+bool uret_svm_enter(struct uret_svm *svm);
+
+/**
+ * uret_svm_read() - let the VMCB have the newest
+ * @svm: that of the vCPU
+ *
+ * Context: The thread that has the vCPU loaded.
+ */
+void uret_svm_read(struct uret_svm *svm);
+
+/**
+ * uret_svm_write() - let the VMCB have the newest, and count from now on
+ * @svm: that of the vCPU
+ *
+ * To be called before the VMCB is changed.
+ *
+ * Context: The thread that has the vCPU loaded.
+ */
+void uret_svm_write(struct uret_svm *svm);
+
+/**
+ * uret_svm_leave() - put back the host's, if the vCPU's is live on this CPU
+ * @svm: that of the vCPU
+ *
+ * Context: The thread that has the vCPU loaded, or &uret_fsgs.to_host.
+ */
+void uret_svm_leave(struct uret_svm *svm);
+
+/**
+ * uret_svm_refuse() - count a vCPU for which the host's are loaded after each exit
+ *
+ * Context: Not preemptible.
+ */
+void uret_svm_refuse(void);
 
 void uret_fsgs_init(struct uret_fsgs *fsgs);
 void uret_fsgs_stay(struct uret_fsgs *fsgs);

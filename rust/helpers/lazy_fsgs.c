@@ -10,9 +10,9 @@ rust_helper_lazy_fsgs_are_here(const struct lazy_fsgs *lazy)
 	return lazy_fsgs_are_here(lazy);
 }
 
-__rust_helper void rust_helper_lazy_fsgs_stay(struct lazy_fsgs *lazy)
+__rust_helper void rust_helper_lazy_fsgs_stay(struct lazy_fsgs *lazy, bool tables)
 {
-	lazy_fsgs_stay(lazy);
+	lazy_fsgs_stay(lazy, tables);
 }
 
 __rust_helper void rust_helper_lazy_fsgs_forget(struct lazy_fsgs *lazy)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
+#include <linux/irqflags.h>
 #include <linux/preempt.h>
 
 __rust_helper void rust_helper_preempt_disable(void)
@@ -20,4 +21,17 @@ __rust_helper bool rust_helper_preemptible(void)
 __rust_helper bool rust_helper_in_task(void)
 {
 	return in_task();
+}
+
+__rust_helper unsigned long rust_helper_local_irq_save(void)
+{
+	unsigned long flags;
+
+	local_irq_save(flags);
+	return flags;
+}
+
+__rust_helper void rust_helper_local_irq_restore(unsigned long flags)
+{
+	local_irq_restore(flags);
 }

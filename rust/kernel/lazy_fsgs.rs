@@ -63,6 +63,7 @@ impl LazyFsgs {
             ptr.write(bindings::lazy_fsgs {
                 task: core::ptr::null_mut(),
                 cpu: -1,
+                tables: false,
                 leave: Some(leave),
             })
         }
@@ -77,18 +78,21 @@ impl LazyFsgs {
 
     /// Lets them stay on this CPU when the current task goes.
     ///
+    /// With `tables`, LDTR and TR stay, too.
+    ///
     /// # Safety
     ///
     /// - They must be of no CPU.
     /// - The current task must be a user task, its thread must hold what it wants in FS and GS,
-    ///   and DS, ES and the LDT must be what it wants.
+    ///   and DS and ES be what it wants, as well as LDTR and TR without `tables`.
+    /// - With `tables`, interrupts must use no stacks of the TSS.
     /// - `user_return_enable()` must have been called, and not undone as long as they stay.
     /// - They must be forgotten or evicted before they are freed, and before the task runs in user
     ///   mode or exits.
     #[inline]
-    pub unsafe fn stay(&self, _token: &PreemptDisabled) {
+    pub unsafe fn stay(&self, _token: &PreemptDisabled, tables: bool) {
         // SAFETY: By the safety requirements of this function; preemption is disabled.
-        unsafe { bindings::lazy_fsgs_stay(self.0.get()) };
+        unsafe { bindings::lazy_fsgs_stay(self.0.get(), tables) };
     }
 
     /// Lets them be switched as always again.
@@ -101,6 +105,13 @@ impl LazyFsgs {
     pub unsafe fn forget(&self, _token: &PreemptDisabled) {
         // SAFETY: By the safety requirements of this function; preemption is disabled.
         unsafe { bindings::lazy_fsgs_forget(self.0.get()) };
+    }
+
+    /// Returns the task whose they are, or were last, or null.
+    #[inline]
+    pub(crate) fn task(&self) -> *mut bindings::task_struct {
+        // SAFETY: The pointer is valid. The task changes when they stay, and nobody asks meanwhile.
+        unsafe { (*self.0.get()).task }
     }
 
     /// Leaves them on whatever CPU has them.

@@ -5,8 +5,11 @@
 //! [`PreemptDisabled`] is to preemption what
 //! [`LocalInterruptDisabled`](crate::interrupt::LocalInterruptDisabled) is to interrupts: a token
 //! that proves that the current context cannot be preempted, and therefore stays on its CPU.
+//! [`IrqsDisabled`] proves that interrupts are disabled in the CPU, which implies it.
 //!
 //! C header: [`include/linux/preempt.h`](srctree/include/linux/preempt.h)
+
+use core::ops::Deref;
 
 use crate::{
     cpu::CpuId,
@@ -80,6 +83,56 @@ impl PreemptDisabled {
     pub fn cpu(&self) -> CpuId {
         CpuId::current()
     }
+}
+
+/// A token that proves that this CPU takes no interrupts, though maybe NMIs.
+///
+/// Unlike [`LocalInterruptDisabled`](crate::interrupt::LocalInterruptDisabled) it is about the
+/// CPU's flag in all kernels. [`irq_save()`] returns one.
+///
+/// # Invariants
+///
+/// Interrupts are disabled in the CPU for the lifetime of every reference to it.
+pub struct IrqsDisabled(PreemptDisabled);
+
+impl IrqsDisabled {
+    /// Returns a token for a context that is known to run with interrupts disabled.
+    ///
+    /// # Safety
+    ///
+    /// Interrupts must be disabled in the CPU for the whole lifetime `'a`.
+    #[inline]
+    pub unsafe fn assume_disabled<'a>() -> &'a Self {
+        // INVARIANT: Nobody owns it, and references to it are only handed out below.
+        const TOKEN: &IrqsDisabled = &IrqsDisabled(PreemptDisabled(NotThreadSafe));
+
+        // SAFETY: It is always safe to call `lockdep_assert_irqs_disabled()`.
+        unsafe { bindings::lockdep_assert_irqs_disabled() };
+
+        TOKEN
+    }
+}
+
+impl Deref for IrqsDisabled {
+    type Target = PreemptDisabled;
+
+    #[inline]
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+/// Calls `f` with interrupts disabled.
+#[inline]
+pub fn irq_save<R>(f: impl FnOnce(&IrqsDisabled) -> R) -> R {
+    // SAFETY: It is always safe to call `local_irq_save()`.
+    let flags = unsafe { bindings::local_irq_save() };
+    // SAFETY: Interrupts are disabled while `f` runs.
+    let result = f(unsafe { IrqsDisabled::assume_disabled() });
+
+    // SAFETY: These are the flags that were just saved.
+    unsafe { bindings::local_irq_restore(flags) };
+    result
 }
 
 /// Returns whether the caller runs in task context: not in an interrupt, a softirq or an NMI.

@@ -8,7 +8,9 @@ use kernel::{
     bindings,
     error::from_result,
     preempt::{
+        irq_save,
         preempt_disable,
+        IrqsDisabled,
         PreemptDisabled, //
     },
     prelude::*, //
@@ -22,7 +24,10 @@ use crate::{
     kvm,
     registry,
     slots::Owner,
-    svm,
+    svm::{
+        self,
+        Vmload, //
+    },
     vmx, //
 };
 
@@ -225,6 +230,87 @@ unsafe extern "C" fn uret_svm_switch_to_guest(tsc_aux: u64) {
     let token = unsafe { callers_token() };
 
     svm::switch_to_guest(token, tsc_aux);
+}
+
+/// # Safety
+///
+/// `svm` must be valid for writes, `fsgs` be initialized, `vmcb` be a VMCB, at `pa`, and both
+/// outlive `svm`.
+#[export]
+unsafe extern "C" fn uret_svm_init(
+    svm: *mut bindings::uret_svm,
+    fsgs: *mut bindings::uret_fsgs,
+    vmcb: *mut bindings::vmcb,
+    pa: c_ulong,
+) {
+    // SAFETY: By the safety requirements of this function.
+    unsafe { svm::init(svm, fsgs, vmcb, pa) };
+}
+
+/// # Safety
+///
+/// Preemption must be disabled, `vmcb` be a page laid out as a VMCB, at `pa`, that nobody else uses
+/// until `uret_svm_cpu_down()`, and this CPU have what is the host's.
+#[export]
+unsafe extern "C" fn uret_svm_cpu_up(vmcb: *mut bindings::vmcb, pa: c_ulong) {
+    // SAFETY: By the safety requirements of this function.
+    unsafe { svm::cpu_up(callers_token(), vmcb, pa as usize) };
+}
+
+/// # Safety
+///
+/// Preemption must be disabled.
+#[export]
+unsafe extern "C" fn uret_svm_cpu_down() {
+    // SAFETY: By the safety requirements of this function.
+    svm::cpu_down(unsafe { callers_token() });
+}
+
+/// # Safety
+///
+/// As the header says.
+#[export]
+unsafe extern "C" fn uret_svm_enter(svm: *mut bindings::uret_svm) -> bool {
+    // SAFETY: By the safety requirements of this function.
+    let (irqs, svm) = unsafe { (IrqsDisabled::assume_disabled(), Vmload::from_raw(svm)) };
+
+    svm.enter(irqs)
+}
+
+/// # Safety
+///
+/// As the header says.
+#[export]
+unsafe extern "C" fn uret_svm_read(svm: *mut bindings::uret_svm) {
+    // SAFETY: By the safety requirements of this function.
+    irq_save(|irqs| unsafe { Vmload::from_raw(svm) }.read(irqs));
+}
+
+/// # Safety
+///
+/// As the header says.
+#[export]
+unsafe extern "C" fn uret_svm_write(svm: *mut bindings::uret_svm) {
+    // SAFETY: By the safety requirements of this function.
+    irq_save(|irqs| unsafe { Vmload::from_raw(svm) }.write(irqs));
+}
+
+/// # Safety
+///
+/// As the header says.
+#[export]
+unsafe extern "C" fn uret_svm_leave(svm: *mut bindings::uret_svm) {
+    // SAFETY: By the safety requirements of this function.
+    irq_save(|irqs| unsafe { Vmload::from_raw(svm) }.leave(irqs));
+}
+
+/// # Safety
+///
+/// Preemption must be disabled.
+#[export]
+unsafe extern "C" fn uret_svm_refuse() {
+    // SAFETY: By the safety requirements of this function.
+    svm::refuse(unsafe { callers_token() });
 }
 
 /// # Safety

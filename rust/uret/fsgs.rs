@@ -74,6 +74,12 @@ impl Fsgs<'_> {
         }
     }
 
+    /// Returns what `__switch_to()` knows of them.
+    #[inline]
+    pub(crate) fn lazy(&self) -> &LazyFsgs {
+        self.lazy
+    }
+
     /// They stay when the current task goes.
     ///
     /// # Safety
@@ -85,9 +91,21 @@ impl Fsgs<'_> {
         if !self.lazy.are_here(token) {
             // SAFETY: By the safety requirements of this function. They are of no CPU: KVM evicts
             // them when the vCPU comes to another one.
-            unsafe { self.lazy.stay(token) };
+            unsafe { self.lazy.stay(token, false) };
             trace::fsgs(trace::Fsgs::Stay, self.raw);
         }
+    }
+
+    /// The guest's come here, LDTR and TR among them, and stay when the current task goes.
+    ///
+    /// # Safety
+    ///
+    /// As for [`LazyFsgs::stay()`].
+    #[inline]
+    pub(crate) unsafe fn admit(self, token: &PreemptDisabled) {
+        // SAFETY: By the safety requirements of this function.
+        unsafe { self.lazy.stay(token, true) };
+        trace::fsgs(trace::Fsgs::Stay, self.raw);
     }
 
     /// The vCPU gives them up.

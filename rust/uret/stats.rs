@@ -18,7 +18,8 @@ use crate::{
     registry::{
         SLOTS,
         STATE, //
-    }, //
+    },
+    svm, //
 };
 
 /// `slots`: the MSRs that were added.
@@ -91,6 +92,23 @@ impl Writer for FsgsCounts {
     }
 }
 
+/// `svm`: what happened on each CPU to what VMLOAD loads.
+pub(crate) struct SvmCounts;
+
+impl Writer for SvmCounts {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "cpu admitted loaded saved host refused")?;
+        for (cpu, counts) in svm::counts().possible_cpus() {
+            let (admitted, loaded) = (counts.admitted.get(), counts.loaded.get());
+            let (saved, host) = (counts.saved.get(), counts.to_host.get());
+            let (cpu, refused) = (cpu.as_u32(), counts.refused.get());
+
+            writeln!(f, "{cpu} {admitted} {loaded} {saved} {host} {refused}")?;
+        }
+        Ok(())
+    }
+}
+
 /// The directory `uret` in debugfs.
 #[pin_data]
 pub(crate) struct Stats {
@@ -102,6 +120,8 @@ pub(crate) struct Stats {
     cpus: File<Cpus>,
     #[pin]
     fsgs: File<FsgsCounts>,
+    #[pin]
+    svm: File<SvmCounts>,
     dir: Dir,
 }
 
@@ -114,6 +134,7 @@ impl Stats {
             counters <- dir.read_only_file(c"counters", Counters),
             cpus <- dir.read_only_file(c"cpus", Cpus),
             fsgs <- dir.read_only_file(c"fsgs", FsgsCounts),
+            svm <- dir.read_only_file(c"svm", SvmCounts),
             dir: dir.clone(),
         })
     }

@@ -40,6 +40,11 @@ kernel::declare_trace! {
     ///
     /// Always safe to call.
     unsafe fn uret_fsgs(what: c_uint, fsgs: *const c_void);
+
+    /// # Safety
+    ///
+    /// Always safe to call.
+    unsafe fn uret_svm(what: c_uint, svm: *const c_void);
 }
 
 /// What happened to a vCPU's FS and GS, as the tracepoint numbers it.
@@ -60,6 +65,24 @@ pub(crate) enum Fsgs {
 pub(crate) fn fsgs(what: Fsgs, fsgs: *const bindings::uret_fsgs) {
     // SAFETY: This is always safe to call.
     unsafe { uret_fsgs(what as c_uint, fsgs.cast()) };
+}
+
+/// What happened to what VMLOAD loads, as the tracepoint numbers it.
+#[derive(Clone, Copy)]
+pub(crate) enum Svm {
+    /// VMLOAD of the guest's is next.
+    Load = 0,
+    /// VMSAVE of the guest's.
+    Save = 1,
+    /// VMLOAD of the host's.
+    Host = 2,
+}
+
+/// Traces what happened to what VMLOAD loads, of a vCPU.
+#[inline(always)]
+pub(crate) fn svm(what: Svm, svm: *const bindings::uret_svm) {
+    // SAFETY: This is always safe to call.
+    unsafe { uret_svm(what as c_uint, svm.cast()) };
 }
 
 /// Traces what happened to an MSR.

@@ -19,6 +19,7 @@ mod slots;
 mod stats;
 mod svm;
 mod trace;
+mod vmload;
 mod vmx;
 
 module! {

@@ -80,6 +80,27 @@ TRACE_EVENT(uret_fsgs,
 		  __entry->fsgs)
 );
 
+/*
+ * What VMLOAD loads, of a vCPU, on this CPU: VMLOAD of it comes next, VMSAVE, or
+ * VMLOAD of the host's.
+ */
+TRACE_EVENT(uret_svm,
+	TP_PROTO(unsigned int what, const void *svm),
+	TP_ARGS(what, svm),
+	TP_STRUCT__entry(
+		__field(unsigned int, what)
+		__field(const void *, svm)
+	),
+	TP_fast_assign(
+		__entry->what = what;
+		__entry->svm = svm;
+	),
+	TP_printk("%s svm=%p",
+		  __print_symbolic(__entry->what, { 0, "load" }, { 1, "save" },
+				   { 2, "host" }),
+		  __entry->svm)
+);
+
 #endif /* _TRACE_URET_H */
 
 /* This part must be outside protection */

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-2.0
+
+#if defined(CONFIG_X86_64) && defined(CONFIG_USER_RETURN_NOTIFIER)
+#include <linux/sched.h>
+#include <linux/string.h>
+
+#include <asm/asm.h>
+#include <asm/svm.h>
+
+/* They fault where SVM is not enabled. */
+__rust_helper bool rust_helper_vmload(unsigned long pa)
+{
+	asm goto("1: vmload %0\n\t"
+		 _ASM_EXTABLE(1b, %l[fault])
+		 : : "a" (pa) : "memory" : fault);
+	return true;
+fault:
+	return false;
+}
+
+__rust_helper bool rust_helper_vmsave(unsigned long pa)
+{
+	asm goto("1: vmsave %0\n\t"
+		 _ASM_EXTABLE(1b, %l[fault])
+		 : : "a" (pa) : "memory" : fault);
+	return true;
+fault:
+	return false;
+}
+
+__rust_helper u64 rust_helper_vmcb_gs_base(const struct vmcb *vmcb)
+{
+	return vmcb->save.gs.base;
+}
+
+__rust_helper void rust_helper_vmcb_set_gs_base(struct vmcb *vmcb, u64 base)
+{
+	vmcb->save.gs.base = base;
+}
+
+/* FS, GS and LDTR become null, with the bases that they have. */
+__rust_helper void rust_helper_vmcb_set_null_selectors(struct vmcb *vmcb)
+{
+	struct vmcb_seg *segs[] = { &vmcb->save.fs, &vmcb->save.gs, &vmcb->save.ldtr };
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(segs); i++) {
+		segs[i]->selector = 0;
+		segs[i]->attrib = 0;
+		segs[i]->limit = 0;
+	}
+}
+
+/* What a task wants in FSBASE and KERNEL_GS_BASE. */
+__rust_helper void rust_helper_vmcb_set_bases(struct vmcb *vmcb,
+					      const struct task_struct *task)
+{
+	vmcb->save.fs.base = task->thread.fsbase;
+	vmcb->save.kernel_gs_base = task->thread.gsbase;
+}
+#endif

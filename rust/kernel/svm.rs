@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! SVM: what VMLOAD loads and VMSAVE stores.
+//!
+//! These are FS, GS, TR, LDTR, KERNEL_GS_BASE, and the MSRs of SYSCALL and SYSENTER. In kernel mode
+//! nothing depends on them but GSBASE, which makes per-CPU variables work, and TR, where the CPU
+//! finds the interrupt stacks. While a guest's are there, the former has to be exchanged, and
+//! exceptions have to do without the latter.
+//!
+//! ```text
+//!                   admit_guest()
+//!  +--------------+  --------->  +------------------------------+  VMLOAD, VMRUN, #VMEXIT,
+//!  | the host's   |              | a guest's, or still the      |  kernel mode, and VMSAVE
+//!  | user mode    |  <---------  | host's; no interrupt stacks  |  by GuestState::save()
+//!  +--------------+   restore()  +------------------------------+
+//! ```
+//!
+//! C headers: [`arch/x86/include/asm/svm.h`](srctree/arch/x86/include/asm/svm.h),
+//! [`arch/x86/include/asm/desc.h`](srctree/arch/x86/include/asm/desc.h)
+//!
+//! Reference: AMD64 Architecture Programmer's Manual, Volume 2, "VMSAVE and VMLOAD Instructions".
+
+use crate::{
+    lazy_fsgs::LazyFsgs,
+    percpu::ThisCpu,
+    preempt::IrqsDisabled,
+    prelude::*,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    }, //
+};
+
+/// A page laid out as a VMCB.
+///
+/// # Invariants
+///
+/// `vmcb` is valid, and nobody else uses what VMLOAD loads of it at the same time; `pa` is its
+/// address, as VMLOAD wants it.
+#[derive(Clone, Copy)]
+struct Area {
+    vmcb: *mut bindings::vmcb,
+    pa: usize,
+}
+
+impl Area {
+    /// VMSAVE. Returns [`EIO`] if SVM is not enabled on this CPU.
+    #[inline]
+    fn save(&self) -> Result {
+        // SAFETY: By the type invariants it may be written.
+        done(unsafe { bindings::vmsave(self.pa) })
+    }
+}
+
+#[inline]
+fn done(good: bool) -> Result {
+    if good {
+        Ok(())
+    } else {
+        Err(EIO)
+    }
+}
+
+/// What VMLOAD loads of a guest.
+#[derive(Clone, Copy)]
+pub struct GuestState(Area);
+
+impl GuestState {
+    /// Names the VMCB that has it.
+    ///
+    /// # Safety
+    ///
+    /// `vmcb` must be valid, and its address be `pa`, for as long as the object is used. Nobody
+    /// else may use what VMLOAD loads of it while one of the functions here runs.
+    #[inline]
+    pub unsafe fn new(vmcb: *mut bindings::vmcb, pa: usize) -> Self {
+        // INVARIANT: By the safety requirements of this function.
+        Self(Area { vmcb, pa })
+    }
+
+    /// Stores into the VMCB what this CPU has, but for GSBASE, which is the host's in kernel mode:
+    /// the VMCB keeps the one it has.
+    ///
+    /// # Errors
+    ///
+    /// [`EIO`] if SVM is not enabled on this CPU; the VMCB keeps all it has.
+    #[inline]
+    pub fn save(&self, _irqs: &IrqsDisabled) -> Result {
+        // SAFETY: By the type invariants.
+        let gs_base = unsafe { bindings::vmcb_gs_base(self.0.vmcb) };
+        let result = self.0.save();
+
+        // SAFETY: By the type invariants.
+        unsafe { bindings::vmcb_set_gs_base(self.0.vmcb, gs_base) };
+        result
+    }
+}
+
+/// What VMLOAD loads of the host: a per-CPU variable.
+///
+/// # Invariants
+///
+/// `vmcb` is 0, or the address of a page as in [`Area`], for which `pa` is right, and which has what
+/// is the host's on the CPU that the variable belongs to.
+pub struct HostState {
+    vmcb: Atomic<usize>,
+    pa: Atomic<usize>,
+}
+
+impl HostState {
+    /// Makes one that has nothing yet.
+    pub const fn new() -> Self {
+        // INVARIANT: `vmcb` is 0.
+        Self {
+            vmcb: Atomic::new(0),
+            pa: Atomic::new(0),
+        }
+    }
+
+    /// Returns the page, or [`ENXIO`] if there is none.
+    fn area(&self) -> Result<Area> {
+        match self.vmcb.load(Relaxed) {
+            0 => Err(ENXIO),
+            // INVARIANT: By the type invariants.
+            vmcb => Ok(Area {
+                vmcb: core::ptr::with_exposed_provenance_mut(vmcb),
+                pa: self.pa.load(Relaxed),
+            }),
+        }
+    }
+}
+
+impl Default for HostState {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl ThisCpu<'_, HostState> {
+    /// Saves it from this CPU.
+    ///
+    /// FS, GS and LDTR are saved as null. Of what is left nothing may change later, but for the
+    /// bases of FS and of the user's GS.
+    ///
+    /// # Errors
+    ///
+    /// [`EIO`] if SVM is not enabled on this CPU.
+    ///
+    /// # Safety
+    ///
+    /// - `vmcb` must be valid, its address be `pa`, and both stay so until another one is saved, or
+    ///   [`restore()`](Self::restore) is not called any more; nobody else may use it.
+    /// - This CPU must have what is the host's.
+    pub unsafe fn save(&self, vmcb: *mut bindings::vmcb, pa: usize) -> Result {
+        // INVARIANT: By the safety requirements of this function.
+        let area = Area { vmcb, pa };
+
+        area.save()?;
+        // SAFETY: By the type invariants.
+        unsafe { bindings::vmcb_set_null_selectors(vmcb) };
+        // INVARIANT: It was saved on this CPU.
+        self.pa.store(pa, Relaxed);
+        self.vmcb.store(vmcb.expose_provenance(), Relaxed);
+        Ok(())
+    }
+
+    /// Loads it, with the bases of FS and of the user's GS that the task of `fsgs` has in its thread;
+    /// from now on exceptions use the interrupt stacks again.
+    ///
+    /// An NMI between the two steps finds the host's TR, and uses no interrupt stack.
+    ///
+    /// # Errors
+    ///
+    /// - [`ENXIO`] if nothing was saved.
+    /// - [`EIO`] if SVM is not enabled on this CPU any more, which a reboot may have brought about.
+    ///   Then VMLOAD has not loaded a guest's either.
+    #[inline]
+    pub fn restore(&self, _irqs: &IrqsDisabled, fsgs: &LazyFsgs) -> Result {
+        let area = self.area()?;
+        // SAFETY: By the type invariants, which also say that it is what the kernel has had on this
+        // CPU. A task that has let its FS and GS stay outlives that.
+        let loaded = done(unsafe {
+            bindings::vmcb_set_bases(area.vmcb, fsgs.task());
+            bindings::vmload(area.pa)
+        });
+
+        // SAFETY: Interrupts are disabled.
+        unsafe { bindings::load_current_idt() };
+        loaded
+    }
+}
+
+/// From now on, VMLOAD may load a guest's: exceptions do not use the interrupt stacks, which are
+/// where TR points.
+///
+/// # Safety
+///
+/// [`restore()`](ThisCpu::restore) must be called on this CPU before it runs in user mode. GSBASE must be
+/// the host's wherever interrupts or NMIs may come.
+#[inline]
+pub unsafe fn admit_guest(_irqs: &IrqsDisabled) {
+    // SAFETY: Interrupts are disabled; the rest is in the safety requirements of this function.
+    unsafe { bindings::load_idt_noist() };
+}
+
+/// Returns whether the machine is going down, so that SVM may have been disabled.
+pub fn is_shutting_down() -> bool {
+    // SAFETY: It is read only, and changes once.
+    unsafe {
+        (&raw const bindings::system_state).read_volatile() > bindings::system_states_SYSTEM_RUNNING
+    }
+}
