@@ -15,14 +15,15 @@ survivors=0
 mkdir -p "$WORK"
 while IFS='|' read -r name file expression; do
 	case $name in '' | '#'*) continue ;; esac
-	read -r name vehicle run <<<"$name"
+	read -r name vehicle run more <<<"$name"
 	case " $* " in "  " | *" $name "*) ;; *) continue ;; esac
 	undo_change
 	sed -i "$expression" "$SOURCE/$file"
 	git -C "$SOURCE" diff --quiet && die "tools/mutants: \"$name\" changes nothing"
 	stage "mutant: $name" "It does not build: mend the line in tools/mutants." build_changed "$BUILD/initrd-mutant"
 	enough=2 what=(check --svm-only)
-	[ -z "$run" ] || enough=1 what=(boot --vehicle "$vehicle" --run "$run" --cpus 2 --limit 600)
+	# shellcheck disable=SC2206
+	[ -z "$run" ] || enough=1 what=(boot --vehicle "$vehicle" --run "$run" --cpus 2 --limit 600 $more)
 	"$HARNESS" run --kernel "$KBUILD/arch/x86/boot/bzImage" --initrd "$BUILD/initrd-mutant" \
 		--work "$WORK" "${what[@]}" >"$WORK/$name.tap" 2>"$WORK/$name.err" || true
 	[ -z "$run" ] || ! grep -q '; see ' "$WORK/$name.err" || echo "not ok 0 the machine" >>"$WORK/$name.tap"

@@ -9,6 +9,8 @@ use kernel::prelude::*;
 mod cpu;
 #[path = "slots.rs"]
 mod slots;
+#[path = "vmload.rs"]
+mod vmload;
 
 module! {
     type: Tests,
@@ -441,5 +443,150 @@ mod cpu_tests {
             .map(|(_, msr, it)| (msr, it.written, it.elided, it.restored));
         assert!(counts == Some((2, 2, 1, 1)));
         Ok(())
+    }
+}
+
+#[kernel::macros::kunit_tests(uret_vmload)]
+mod vmload_tests {
+    use core::cell::Cell;
+
+    use super::{
+        vmload::{
+            Cpu,
+            State,
+            Vmcb, //
+        },
+        *, //
+    };
+
+    /// A CPU that counts what it is asked for, and may have lost SVM.
+    struct Counting {
+        admitted: Cell<u32>,
+        saved: Cell<u32>,
+        to_host: Cell<u32>,
+        works: Cell<bool>,
+    }
+
+    impl Counting {
+        fn new() -> Self {
+            Self {
+                admitted: Cell::new(0),
+                saved: Cell::new(0),
+                to_host: Cell::new(0),
+                works: Cell::new(true),
+            }
+        }
+
+        fn counts(&self) -> (u32, u32, u32) {
+            (self.admitted.get(), self.saved.get(), self.to_host.get())
+        }
+
+        fn done(&self) -> Result {
+            if self.works.get() {
+                Ok(())
+            } else {
+                Err(EIO)
+            }
+        }
+    }
+
+    fn inc(cell: &Cell<u32>) {
+        cell.set(cell.get() + 1);
+    }
+
+    impl Cpu for Counting {
+        fn admit(&self) {
+            inc(&self.admitted);
+        }
+
+        fn vmsave(&self) -> Result {
+            inc(&self.saved);
+            self.done()
+        }
+
+        fn to_host(&self) -> Result {
+            inc(&self.to_host);
+            self.done()
+        }
+    }
+
+    #[test]
+    fn many_entries_load_once_and_save_never() {
+        let cpu = Counting::new();
+        let mut state = State::NEW;
+
+        assert!(state.enter(&cpu));
+        for _ in 0..5 {
+            assert!(state.vmcb == Vmcb::NeedsVmsave && state.live);
+            assert!(!state.enter(&cpu));
+        }
+        assert!(cpu.counts() == (1, 0, 0));
+    }
+
+    #[test]
+    fn leaving_saves_and_puts_back_the_host() -> Result {
+        let cpu = Counting::new();
+        let mut state = State::NEW;
+
+        state.enter(&cpu);
+        state.leave(&cpu)?;
+        assert!(state == State::NEW && cpu.counts() == (1, 1, 1));
+        // There is nothing to be left any more.
+        state.leave(&cpu)?;
+        assert!(cpu.counts() == (1, 1, 1));
+        assert!(state.enter(&cpu));
+        assert!(cpu.counts() == (2, 1, 1));
+        Ok(())
+    }
+
+    #[test]
+    fn what_was_read_is_neither_saved_again_nor_loaded() -> Result {
+        let cpu = Counting::new();
+        let mut state = State::NEW;
+
+        state.read(&cpu)?;
+        assert!(cpu.counts() == (0, 0, 0));
+        state.enter(&cpu);
+        state.read(&cpu)?;
+        state.read(&cpu)?;
+        assert!(state.vmcb == Vmcb::InSync && cpu.counts() == (1, 1, 0));
+        assert!(!state.enter(&cpu));
+        state.read(&cpu)?;
+        state.leave(&cpu)?;
+        assert!(cpu.counts() == (1, 2, 1));
+        Ok(())
+    }
+
+    #[test]
+    fn what_was_written_is_loaded_and_not_overwritten() -> Result {
+        let cpu = Counting::new();
+        let mut state = State::NEW;
+
+        state.enter(&cpu);
+        // The rest of it must be right, too.
+        state.write(&cpu)?;
+        assert!(state.vmcb == Vmcb::NeedsVmload && state.live && cpu.counts() == (1, 1, 0));
+        state.write(&cpu)?;
+        state.read(&cpu)?;
+        assert!(cpu.counts() == (1, 1, 0));
+        assert!(state.enter(&cpu));
+        state.write(&cpu)?;
+        // VMSAVE here would undo what was written.
+        state.leave(&cpu)?;
+        assert!(state == State::NEW && cpu.counts() == (1, 2, 1));
+        Ok(())
+    }
+
+    #[test]
+    fn without_svm_nothing_is_live_in_the_end() {
+        let cpu = Counting::new();
+        let mut state = State::NEW;
+
+        state.enter(&cpu);
+        cpu.works.set(false);
+        assert!(state.read(&cpu) == Err(EIO));
+        assert!(state.vmcb == Vmcb::NeedsVmsave);
+        assert!(state.leave(&cpu) == Err(EIO));
+        assert!(state == State::NEW && cpu.counts().2 == 1);
     }
 }

@@ -111,6 +111,24 @@ pub(crate) fn counts() -> PerCpu<Counts> {
     COUNTS
 }
 
+impl Vmcb {
+    fn from_raw(raw: bindings::uret_vmcb_state) -> Self {
+        match raw {
+            bindings::uret_vmcb_state_URET_VMCB_NEEDS_VMSAVE => Self::NeedsVmsave,
+            bindings::uret_vmcb_state_URET_VMCB_IN_SYNC => Self::InSync,
+            _ => Self::NeedsVmload,
+        }
+    }
+
+    fn into_raw(self) -> bindings::uret_vmcb_state {
+        match self {
+            Self::NeedsVmload => bindings::uret_vmcb_state_URET_VMCB_NEEDS_VMLOAD,
+            Self::InSync => bindings::uret_vmcb_state_URET_VMCB_IN_SYNC,
+            Self::NeedsVmsave => bindings::uret_vmcb_state_URET_VMCB_NEEDS_VMSAVE,
+        }
+    }
+}
+
 /// What VMLOAD loads, of one vCPU.
 #[derive(Clone, Copy)]
 pub(crate) struct Vmload<'a> {

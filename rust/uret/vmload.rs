@@ -21,10 +21,7 @@
 //!
 //! This file knows no real CPU, so that its rules can be tested with one that is made up.
 
-use kernel::{
-    bindings,
-    prelude::*, //
-};
+use kernel::prelude::*;
 
 /// Whether the VMCB and the CPU agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,24 +32,6 @@ pub(crate) enum Vmcb {
     InSync,
     /// The CPU has it, and the VMCB what it was before.
     NeedsVmsave,
-}
-
-impl Vmcb {
-    pub(crate) fn from_raw(raw: bindings::uret_vmcb_state) -> Self {
-        match raw {
-            bindings::uret_vmcb_state_URET_VMCB_NEEDS_VMSAVE => Self::NeedsVmsave,
-            bindings::uret_vmcb_state_URET_VMCB_IN_SYNC => Self::InSync,
-            _ => Self::NeedsVmload,
-        }
-    }
-
-    pub(crate) fn into_raw(self) -> bindings::uret_vmcb_state {
-        match self {
-            Self::NeedsVmload => bindings::uret_vmcb_state_URET_VMCB_NEEDS_VMLOAD,
-            Self::InSync => bindings::uret_vmcb_state_URET_VMCB_IN_SYNC,
-            Self::NeedsVmsave => bindings::uret_vmcb_state_URET_VMCB_NEEDS_VMSAVE,
-        }
-    }
 }
 
 /// The CPU that the caller runs on, with interrupts disabled.

@@ -11,11 +11,14 @@ use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
 use clap::ValueEnum;
+
+use crate::storm::{Storm, READY};
 
 /// The emulators.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -52,6 +55,8 @@ pub struct Machine {
     options: String,
     /// The plugin that counts, and its output.
     counting: Option<(PathBuf, PathBuf)>,
+    /// NMIs and machine checks.
+    storm: Option<Storm>,
 }
 
 /// What became of it.
@@ -60,6 +65,8 @@ pub struct Output {
     pub text: String,
     /// Why it did not get to its end.
     pub problem: Option<String>,
+    /// What was injected, or why that did not go on.
+    pub storm: Option<std::result::Result<String, String>>,
     /// How long it took.
     pub seconds: u64,
 }
@@ -83,6 +90,7 @@ impl Machine {
             },
             options: String::new(),
             counting: None,
+            storm: None,
         }
     }
 
@@ -105,7 +113,14 @@ impl Machine {
             // A CPU in MWAIT now and then misses that another one has written what it monitors.
             Vehicle::Bochs => "tsc=reliable idle=halt ",
         };
-        format!("{CMDLINE} {vehicle}{} uret.run={}", self.options, self.run)
+        let storm = self.storm.as_ref().map_or(String::new(), |it| {
+            // Otherwise the first CPU alone gets NMIs from outside.
+            format!("apic_extnmi=all uret.nmis={} ", it.nmis)
+        });
+        format!(
+            "{CMDLINE} {vehicle}{storm}{} uret.run={}",
+            self.options, self.run
+        )
     }
 
     /// Lets QEMU count with a plugin, which writes to `out`, on one CPU. Two runs give the same.
@@ -124,8 +139,41 @@ impl Machine {
         fs::read(self.serial()).is_ok_and(|text| String::from_utf8_lossy(&text).contains(what))
     }
 
+    /// Injects so many NMIs on each CPU, with machine checks in between. In QEMU only.
+    pub fn storming(self, nmis: u64) -> Self {
+        Self {
+            storm: Some(Storm::new(nmis, &self.dir)),
+            ..self
+        }
+    }
+
     /// Boots, waits for the end, and returns what was said.
     pub fn run(&self, images: &Images) -> Result<Output> {
+        let (ended, lost) = (&AtomicBool::new(false), &AtomicBool::new(false));
+
+        thread::scope(|scope| {
+            let storm = self.storm.as_ref().map(|storm| {
+                scope.spawn(move || {
+                    let done = storm.run(self.cpus, || match self.said(READY) {
+                        false if ended.load(Ordering::Relaxed) => None,
+                        ready => Some(ready),
+                    });
+                    lost.store(done.is_err(), Ordering::Relaxed);
+                    done
+                })
+            });
+            let output = self.run_until(images, lost);
+            ended.store(true, Ordering::Relaxed);
+            let storm = storm.map(|it| it.join().expect("it does not panic"));
+            Ok(Output {
+                storm: storm.map(|it| it.map_err(|err| format!("{err:#}"))),
+                ..output?
+            })
+        })
+    }
+
+    /// Stops when there is no point any more in going on.
+    fn run_until(&self, images: &Images, lost: &AtomicBool) -> Result<Output> {
         fs::create_dir_all(&self.dir)?;
         fs::write(self.serial(), "")?;
         let start = Instant::now();
@@ -139,6 +187,12 @@ impl Machine {
             if self.vehicle == Vehicle::Bochs && self.said("reboot: Restarting system") {
                 child.kill()?;
                 child.wait()?;
+                break;
+            }
+            if lost.load(Ordering::Relaxed) {
+                child.kill()?;
+                child.wait()?;
+                problem = Some("stopped, as it would wait for what was lost".to_string());
                 break;
             }
             if start.elapsed() > self.limit {
@@ -164,6 +218,7 @@ impl Machine {
         Ok(Output {
             text,
             problem: problem.map(|it| format!("{it}; see {}", self.serial().display())),
+            storm: None,
             seconds: start.elapsed().as_secs(),
         })
     }
@@ -178,6 +233,9 @@ impl Machine {
                 // from another thread, and if that happens while this one is at VMRUN or #VMEXIT,
                 // where QEMU changes the same word, one gets lost, and an idle CPU never wakes.
                 command.args("-icount shift=3,sleep=off".split(' '));
+                if let Some(storm) = &self.storm {
+                    command.args(storm.arguments());
+                }
                 command
             }
             Some((plugin, out)) => {

@@ -10,6 +10,7 @@ mod plan;
 mod plot;
 mod report;
 mod samples;
+mod storm;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -116,6 +117,9 @@ enum Run {
         /// What the kernel's command line has besides.
         #[arg(long, default_value = "")]
         options: String,
+        /// How many NMIs to inject on each CPU, for storm-uret and storm-stock.
+        #[arg(long, default_value_t = 0)]
+        nmis: u64,
     },
 }
 
@@ -165,17 +169,25 @@ fn run(boot: Boot) -> Result<bool> {
             limit,
             cpus,
             options,
+            nmis,
         } => {
             let mut machine = Machine::new(vehicle, &run, limit, &boot.work);
             if cpus.is_some() || !options.is_empty() {
                 machine = machine.with(cpus.unwrap_or(1), &options);
             }
+            if nmis != 0 {
+                machine = machine.storming(nmis);
+            }
             let output = machine.run(&images)?;
             print!("{}", output.text);
-            if let Some(problem) = &output.problem {
+            let storm = output
+                .storm
+                .map(|it| it.map(|done| eprintln!("injected: {done}")));
+            let problems = [output.problem, storm.and_then(Result::err)];
+            for problem in problems.iter().flatten() {
                 eprintln!("{problem}");
             }
-            Ok(output.problem.is_none())
+            Ok(problems.iter().all(Option::is_none))
         }
     }
 }

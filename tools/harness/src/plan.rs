@@ -20,14 +20,19 @@ struct Boot {
     images: Images,
     /// The number of CPUs and the kernel's options, where they are not the usual ones.
     special: Option<(u32, &'static str)>,
+    /// How many NMIs to inject.
+    nmis: u64,
 }
 
 impl Boot {
     fn machine(&self, work: &Path) -> Machine {
-        let machine = Machine::new(self.vehicle, self.run, self.limit, work);
-        match self.special {
-            Some((cpus, options)) => machine.with(cpus, options),
-            None => machine,
+        let mut machine = Machine::new(self.vehicle, self.run, self.limit, work);
+        if let Some((cpus, options)) = self.special {
+            machine = machine.with(cpus, options);
+        }
+        match self.nmis {
+            0 => machine,
+            nmis => machine.storming(nmis),
         }
     }
 
@@ -44,18 +49,29 @@ impl Boot {
 }
 
 /// The blocks of output that hold KTAP, by what produces them.
-const KTAP: [(&str, &str); 8] = [
+const KTAP: [(&str, &str); 15] = [
     ("kunit", "kunit"),
     ("notifier", "notifier_test"),
     ("tsc_aux", "tsc_aux_test"),
     ("values-uret", "values_test-uret"),
     ("values-stock", "values_test-stock"),
     ("fsgs-uret", "fsgs_test-uret"),
+    ("vmload-uret", "vmload_test-uret"),
+    ("vmload-stock", "vmload_test-stock"),
+    ("migrate", "migrate.sh"),
+    ("traps-uret", "trap_test-uret"),
+    ("traps-stock", "trap_test-stock"),
+    ("storm-uret", "storm.sh-uret"),
+    ("storm-stock", "storm.sh-stock"),
     ("modules", "modules.sh"),
     ("transitions", "transitions.sh"),
 ];
 
-const TESTS: &str = "kunit,notifier,tsc_aux,values-uret,values-stock,modules,transitions,demo";
+const TESTS: &str = "kunit,notifier,tsc_aux,values-uret,values-stock,vmload-uret,vmload-stock,\
+                     traps-uret,traps-stock,migrate,modules,transitions,demo";
+
+/// How many NMIs each CPU gets in a storm.
+const NMIS: u64 = 2000;
 
 /// KVM's selftests for each vehicle, as an initramfs.
 pub type KvmTests = [(Vehicle, Option<PathBuf>); 2];
@@ -67,6 +83,7 @@ fn boots(images: &Images, check: &Check) -> Vec<Boot> {
         limit: limit * check.slow,
         images: images.clone(),
         special,
+        nmis: 0,
     };
     let vehicles: &[_] = match check.svm_only {
         true => &[(Vehicle::Qemu, 1)],
@@ -98,6 +115,12 @@ fn boots(images: &Images, check: &Check) -> Vec<Boot> {
             Some((1, "nofsgsbase")),
         ));
     }
+    for (run, cpus) in [("storm-uret", 1), ("storm-uret", 2), ("storm-stock", 2)] {
+        boots.push(Boot {
+            nmis: NMIS,
+            ..boot(Vehicle::Qemu, run, 300, Some((cpus, "")))
+        });
+    }
     for (vehicle, initrd) in &check.kvm {
         if let Some(initrd) = initrd {
             let mut boot = boot(*vehicle, "kvm-stock,kvm-uret", 1800, None);
@@ -124,7 +147,12 @@ fn ending(block: &Block<'_>) -> Outcome {
 }
 
 /// Why a test may be skipped here.
-const SKIPPED_FOR: [&str; 3] = ["only one CPU", "uret=0", "lets any MSR be read and written"];
+const SKIPPED_FOR: [&str; 4] = [
+    "only one CPU",
+    "uret=0",
+    "not on VMX",
+    "lets any MSR be read and written",
+];
 
 /// A test of ours that is skipped for any other reason is not what it was.
 fn expected(mut outcome: Outcome) -> Outcome {
@@ -167,6 +195,13 @@ fn judge(boot: &Boot, output: &Output) -> Vec<Outcome> {
             "demo" | "reboot" => add(run, vec![ending(&found)]),
             _ => add(run, ktap(&found).into_iter().map(expected).collect()),
         }
+    }
+    if let Some(storm) = &output.storm {
+        let (verdict, note) = match storm {
+            Ok(_) => (Verdict::Pass, ""),
+            Err(err) => (Verdict::Fail, err.as_str()),
+        };
+        add(boot.run, vec![Outcome::new("none is lost", verdict, note)]);
     }
     if let Some(problem) = &output.problem {
         add(
@@ -278,6 +313,7 @@ pub fn demo(images: &Images, work: &Path) -> Result<bool> {
             limit,
             images: images.clone(),
             special: None,
+            nmis: 0,
         })
         .into();
     let mut good = true;

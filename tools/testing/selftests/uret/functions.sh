@@ -60,7 +60,7 @@ loaded()
 # Unloads all of ours.
 unload()
 {
-	for module in "$VENDOR_MODULE" kvm uret_sample_tsc_aux uret_sample_notifier \
+	for module in uret_trap_test "$VENDOR_MODULE" kvm uret_sample_tsc_aux uret_sample_notifier \
 		      uret_kunit uret_msr_kunit uret; do
 		loaded "$module" && { rmmod "$module" || return 1; }
 	done

@@ -1,0 +1,416 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Takes NMIs, breakpoints and machine checks, wherever they come from, and looks
+ * at what they have found: for the selftest trap_test.
+ *
+ * debugfs, in uret_trap_test:
+ *
+ *	nmis		how many came where, on each CPU
+ *	breakpoints	likewise, of executions of the function @breakpoint, and of
+ *			writes to jiffies
+ *	machine_checks	how many there were
+ *	bad		what was not as it must be, if anything was
+ *	use_mm		write "PID CPU": a kernel thread uses the memory of that process
+ *			on that CPU, and ends
+ *
+ * It is C, as Rust has no means for most of this.
+ */
+
+#include <linux/debugfs.h>
+#include <linux/hw_breakpoint.h>
+#include <linux/kprobes.h>
+#include <linux/kthread.h>
+#include <linux/mmu_context.h>
+#include <linux/module.h>
+#include <linux/percpu.h>
+#include <linux/perf_event.h>
+#include <linux/sched/mm.h>
+#include <linux/seq_file.h>
+#include <linux/uaccess.h>
+
+#include <asm/apic.h>
+#include <asm/cpu_entry_area.h>
+#include <asm/desc.h>
+#include <asm/hardirq.h>
+#include <asm/io.h>
+#include <asm/lazy_fsgs.h>
+#include <asm/msr.h>
+#include <asm/nmi.h>
+#include <asm/unwind.h>
+
+static ushort port;
+module_param(port, ushort, 0444);
+MODULE_PARM_DESC(port, "an I/O port, to be told of each NMI and machine check");
+
+static char *breakpoint = "";
+module_param(breakpoint, charp, 0444);
+MODULE_PARM_DESC(breakpoint, "the function to have a breakpoint");
+
+/* No CPU has it, so that reading it faults. */
+#define NO_MSR 0xdead0000
+
+/* One NMI in so many lets another one come while it is handled. */
+#define NESTED_EVERY 8
+
+enum place {
+	IN_USER,	/* in user mode */
+	IN_GUEST,	/* in a guest, or on the way there or back */
+	IN_WINDOW,	/* in the vCPU's thread, with what VMLOAD loads the guest's */
+	IN_IDLE,	/* idle, likewise */
+	IN_KTHREAD,	/* in another kernel thread, likewise */
+	IN_KERNEL,	/* in the kernel, with all that the host's */
+	NR_PLACES,
+};
+
+static const char *const places[] = { "user", "guest", "window", "idle", "kthread", "kernel" };
+
+struct counts {
+	unsigned long nmis[NR_PLACES];
+	unsigned long breakpoints[NR_PLACES];
+	unsigned long total;
+	unsigned long nested;
+	unsigned long machine_checks;
+	bool nesting;
+};
+
+static DEFINE_PER_CPU(struct counts, counts);
+
+/* The first that was not as it must be. */
+static const char *bad;
+static unsigned long bad_ip, bad_frame;
+
+static void is_bad_at(const char *what, struct pt_regs *regs, unsigned long frame)
+{
+	if (cmpxchg(&bad, NULL, what))
+		return;
+	bad_ip = regs->ip;
+	bad_frame = frame;
+}
+
+static void is_bad(const char *what, struct pt_regs *regs)
+{
+	is_bad_at(what, regs, regs->ip);
+}
+
+static bool is_live(void)
+{
+	struct lazy_fsgs *lazy = this_cpu_read(lazy_fsgs);
+
+	return lazy && lazy->tables;
+}
+
+static enum place where(struct pt_regs *regs)
+{
+	if (user_mode(regs))
+		return IN_USER;
+	if (current->flags & PF_VCPU)
+		return IN_GUEST;
+	if (!is_live())
+		return IN_KERNEL;
+	if (is_idle_task(current))
+		return IN_IDLE;
+	return current->flags & PF_KTHREAD ? IN_KTHREAD : IN_WINDOW;
+}
+
+/* Whether the CPU could have found an interrupt stack, and has used one. */
+static void look(struct pt_regs *regs)
+{
+	unsigned long at = (unsigned long)regs, tr;
+	bool ist_stack = at - CPU_ENTRY_AREA_BASE < CPU_ENTRY_AREA_MAP_SIZE;
+	struct desc_ptr idt;
+	bool ist;
+
+	store_tr(tr);
+	store_idt(&idt);
+	ist = idt.address == CPU_ENTRY_AREA_RO_IDT;
+
+	if (ist && tr != GDT_ENTRY_TSS * 8)
+		is_bad("the IDT uses interrupt stacks, but TR is a guest's", regs);
+	if (!ist && ist_stack)
+		is_bad("it runs on an interrupt stack, which the IDT does not use", regs);
+	if (user_mode(regs) && (!ist || is_live()))
+		is_bad("user mode runs with what is a guest's", regs);
+}
+
+/* In the middle of __switch_to() the stack is not current's: there is nothing to walk. */
+static bool is_walkable(struct pt_regs *regs)
+{
+	unsigned long stack = (unsigned long)task_stack_page(current);
+
+	return regs->sp - stack < THREAD_SIZE ||
+	       hardirq_count() > HARDIRQ_OFFSET || in_serving_softirq();
+}
+
+/* What a profiler does. */
+static void walk(struct pt_regs *regs)
+{
+	struct unwind_state state;
+
+	for (unwind_start(&state, current, regs, NULL); !unwind_done(&state);
+	     unwind_next_frame(&state))
+		;
+	if (unwind_error(&state) && is_walkable(regs))
+		is_bad_at("the stack cannot be walked", regs, state.ip);
+}
+
+static void tell(u8 what)
+{
+	if (port)
+		outb(what, port);
+}
+
+/*
+ * Lets another one come during this one: the IRET of a fault unmasks NMIs.  exc_nmi()
+ * takes that when this one is through.
+ */
+static bool nest(struct counts *mine)
+{
+	u64 value;
+
+	if (mine->total % NESTED_EVERY || x2apic_enabled())
+		return false;
+	mine->nesting = true;
+	native_apic_mem_write(APIC_ICR, APIC_DEST_SELF | APIC_DM_NMI);
+	rdmsrq_safe(NO_MSR, &value);
+	return true;
+}
+
+/* What the kernel does to count them is all that can be seen of most. */
+static void look_for_machine_checks(struct counts *mine)
+{
+	while (mine->machine_checks != this_cpu_read(irq_stat.counts[IRQ_COUNT_MCE_EXCEPTION])) {
+		mine->machine_checks++;
+		tell('M');
+	}
+}
+
+/* Whoever injects them waits until it is told, so that none merges with another. */
+static int on_nmi(unsigned int type, struct pt_regs *regs)
+{
+	struct counts *mine = this_cpu_ptr(&counts);
+
+	look(regs);
+	walk(regs);
+	if (mine->nesting) {
+		mine->nesting = false;
+		mine->nested++;
+	} else {
+		mine->total++;
+		mine->nmis[where(regs)]++;
+		if (nest(mine))
+			return NMI_HANDLED;
+	}
+	look_for_machine_checks(mine);
+	tell(raw_smp_processor_id());
+	return NMI_HANDLED;
+}
+
+static void on_breakpoint(struct perf_event *event, struct perf_sample_data *data,
+			  struct pt_regs *regs)
+{
+	this_cpu_inc(counts.breakpoints[where(regs)]);
+	look(regs);
+	walk(regs);
+}
+
+static void show_places(struct seq_file *file, const unsigned long *times)
+{
+	int i;
+
+	for (i = 0; i < NR_PLACES; i++)
+		seq_printf(file, " %lu", times[i]);
+}
+
+static void show_names(struct seq_file *file)
+{
+	int i;
+
+	seq_puts(file, "cpu");
+	for (i = 0; i < NR_PLACES; i++)
+		seq_printf(file, " %s", places[i]);
+}
+
+static int nmis_show(struct seq_file *file, void *unused)
+{
+	int cpu;
+
+	show_names(file);
+	seq_puts(file, " total nested\n");
+	for_each_possible_cpu(cpu) {
+		const struct counts *its = per_cpu_ptr(&counts, cpu);
+
+		seq_printf(file, "%d", cpu);
+		show_places(file, its->nmis);
+		seq_printf(file, " %lu %lu\n", its->total, its->nested);
+	}
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(nmis);
+
+static int breakpoints_show(struct seq_file *file, void *unused)
+{
+	int cpu;
+
+	show_names(file);
+	seq_puts(file, "\n");
+	for_each_possible_cpu(cpu) {
+		seq_printf(file, "%d", cpu);
+		show_places(file, per_cpu_ptr(&counts, cpu)->breakpoints);
+		seq_puts(file, "\n");
+	}
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(breakpoints);
+
+static int machine_checks_show(struct seq_file *file, void *unused)
+{
+	int cpu;
+
+	seq_puts(file, "cpu machine_checks\n");
+	for_each_possible_cpu(cpu)
+		seq_printf(file, "%d %lu\n", cpu, per_cpu_ptr(&counts, cpu)->machine_checks);
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(machine_checks);
+
+static int bad_show(struct seq_file *file, void *unused)
+{
+	if (bad)
+		seq_printf(file, "%s, at %pS, in %pS\n", bad, (void *)bad_ip,
+			   (void *)bad_frame);
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(bad);
+
+static int use(void *mm)
+{
+	kthread_use_mm(mm);
+	kthread_unuse_mm(mm);
+	mmput(mm);
+	return 0;
+}
+
+static ssize_t use_mm_write(struct file *file, const char __user *from, size_t len, loff_t *pos)
+{
+	struct task_struct *task, *thread;
+	struct mm_struct *mm = NULL;
+	unsigned int cpu;
+	char text[32] = "";
+	int pid;
+
+	if (len >= sizeof(text) || copy_from_user(text, from, len) ||
+	    sscanf(text, "%d %u", &pid, &cpu) != 2 || cpu >= nr_cpu_ids || !cpu_online(cpu))
+		return -EINVAL;
+
+	scoped_guard(rcu) {
+		task = pid_task(find_vpid(pid), PIDTYPE_PID);
+		if (task)
+			mm = get_task_mm(task);
+	}
+	if (!mm)
+		return -ESRCH;
+
+	thread = kthread_create(use, mm, "uret_use_mm");
+	if (IS_ERR(thread)) {
+		mmput(mm);
+		return PTR_ERR(thread);
+	}
+	kthread_bind(thread, cpu);
+	wake_up_process(thread);
+	return len;
+}
+
+static const struct file_operations use_mm_fops = {
+	.owner = THIS_MODULE,
+	.write = use_mm_write,
+};
+
+/* Where a function is: kprobes may find any. */
+static unsigned long address_of(const char *function)
+{
+	struct kprobe probe = { .symbol_name = function };
+	unsigned long address;
+
+	if (register_kprobe(&probe))
+		return 0;
+	address = (unsigned long)probe.addr;
+	unregister_kprobe(&probe);
+	return address;
+}
+
+static struct perf_event *__percpu *function_bp, *__percpu *data_bp;
+
+static void stop_breakpoints(void)
+{
+	if (!IS_ERR_OR_NULL((void __force *)function_bp))
+		unregister_wide_hw_breakpoint(function_bp);
+	if (!IS_ERR_OR_NULL((void __force *)data_bp))
+		unregister_wide_hw_breakpoint(data_bp);
+}
+
+static int start_breakpoints(void)
+{
+	struct perf_event_attr attr;
+
+	if (!*breakpoint)
+		return 0;
+
+	hw_breakpoint_init(&attr);
+	attr.bp_addr = address_of(breakpoint);
+	attr.bp_type = HW_BREAKPOINT_X;
+	attr.bp_len = sizeof(long);
+	if (!attr.bp_addr) {
+		pr_err("there is no function %s: is KVM loaded?\n", breakpoint);
+		return -ENOENT;
+	}
+	function_bp = register_wide_hw_breakpoint(&attr, on_breakpoint, NULL);
+	if (IS_ERR((void __force *)function_bp))
+		return PTR_ERR((void __force *)function_bp);
+
+	attr.bp_addr = (unsigned long)&jiffies;
+	attr.bp_type = HW_BREAKPOINT_W;
+	attr.bp_len = HW_BREAKPOINT_LEN_8;
+	data_bp = register_wide_hw_breakpoint(&attr, on_breakpoint, NULL);
+	if (IS_ERR((void __force *)data_bp)) {
+		stop_breakpoints();
+		return PTR_ERR((void __force *)data_bp);
+	}
+	return 0;
+}
+
+static struct dentry *dir;
+
+static int __init trap_test_init(void)
+{
+	int ret = start_breakpoints();
+
+	if (ret)
+		return ret;
+
+	ret = register_nmi_handler(NMI_LOCAL, on_nmi, 0, "uret_trap_test");
+	if (ret) {
+		stop_breakpoints();
+		return ret;
+	}
+
+	dir = debugfs_create_dir("uret_trap_test", NULL);
+	debugfs_create_file("nmis", 0444, dir, NULL, &nmis_fops);
+	debugfs_create_file("breakpoints", 0444, dir, NULL, &breakpoints_fops);
+	debugfs_create_file("machine_checks", 0444, dir, NULL, &machine_checks_fops);
+	debugfs_create_file("bad", 0444, dir, NULL, &bad_fops);
+	debugfs_create_file("use_mm", 0200, dir, NULL, &use_mm_fops);
+	return 0;
+}
+module_init(trap_test_init);
+
+static void __exit trap_test_exit(void)
+{
+	debugfs_remove_recursive(dir);
+	unregister_nmi_handler(NMI_LOCAL, "uret_trap_test");
+	stop_breakpoints();
+}
+module_exit(trap_test_exit);
+
+MODULE_DESCRIPTION("Takes NMIs, breakpoints and machine checks, for tests of uret");
+MODULE_AUTHOR("uret developers");
+MODULE_LICENSE("GPL");

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! NMIs and machine checks, injected into QEMU at random instants.
+//!
+//! The machine tells of each NMI that it has handled by a byte for a debug console, the number of the
+//! CPU; and in the next NMI, by an `M`, of each machine check. The next one comes after that, so that
+//! none merges with another in the emulator, and one that does not come is lost.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{bail, ensure, Context, Result};
+use serde_json::Value;
+
+/// What the machine says when it is ready for them.
+pub const READY: &str = "URET-STORM ready";
+
+/// The port of the debug console. The module uret_trap_test is told by tools/init.
+const PORT: &str = "0x402";
+
+/// A machine check comes after so many NMIs.
+const MACHINE_CHECK_EVERY: u64 = 50;
+
+/// One that a kernel survives on an AMD CPU: valid, uncorrected, enabled, signaled, and deferred; RIP
+/// is valid. In bank 2, as Linux leaves the first ones alone on some.
+const MACHINE_CHECK: &str = "2 0xb100100000000000 5 0 0";
+
+/// What the guests of the selftests have in CR3, see vm.c.
+const GUEST_CR3: u64 = 0x1000;
+
+/// Where the kernel has its modules, KVM among them.
+const MODULES: u64 = 0xffff_ffff_c000_0000;
+
+const INTERRUPTS_ENABLED: u64 = 0x200;
+
+/// The longest gap between two, in microseconds.
+const LONGEST_GAP: u64 = 500;
+
+/// How long one may take, under all checks and with much else to do.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What to inject.
+#[derive(Clone)]
+pub struct Storm {
+    pub nmis: u64,
+    qmp: PathBuf,
+    console: PathBuf,
+}
+
+impl Storm {
+    pub fn new(nmis: u64, dir: &Path) -> Self {
+        Self {
+            nmis,
+            qmp: dir.join("qmp"),
+            console: dir.join("console"),
+        }
+    }
+
+    /// What QEMU needs for it.
+    pub fn arguments(&self) -> Vec<String> {
+        vec![
+            "-qmp".to_string(),
+            format!("unix:{},server=on,wait=off", self.qmp.display()),
+            "-chardev".to_string(),
+            format!(
+                "socket,id=storm,path={},server=on,wait=off",
+                self.console.display()
+            ),
+            "-device".to_string(),
+            format!("isa-debugcon,iobase={PORT},chardev=storm"),
+        ]
+    }
+
+    /// Injects them, once the machine is `ready`, which is false as long as it may become so. Returns
+    /// what was done.
+    pub fn run(&self, cpus: u32, ready: impl Fn() -> Option<bool>) -> Result<String> {
+        loop {
+            match ready() {
+                Some(true) => break,
+                Some(false) => thread::sleep(Duration::from_millis(100)),
+                None => bail!("the machine never got ready for NMIs"),
+            }
+        }
+        let mut qmp = Qmp::connect(&self.qmp)?;
+        let mut console = UnixStream::connect(&self.console).context("the debug console")?;
+        let mut gaps = Gaps::new();
+        let (mut machine_checks, mut seen, seed) = (0, 0, gaps.seed);
+
+        console.set_read_timeout(Some(PATIENCE))?;
+        let start = Instant::now();
+        for nmi in 0..self.nmis {
+            if nmi % 5000 == 0 && nmi != 0 {
+                eprintln!("# {nmi} of {} NMIs, {} s", self.nmis, start.elapsed().as_secs());
+            }
+            gaps.wait();
+            qmp.execute(r#"{"execute":"inject-nmi"}"#)?;
+            let lost = |what: &str| format!("NMI {nmi} of seed {seed} {what}");
+            let mut missing: Vec<u8> = (0..cpus as u8).collect();
+            while !missing.is_empty() {
+                match told(&mut console).with_context(|| lost("was lost"))? {
+                    b'M' => seen += 1,
+                    cpu => {
+                        let known = missing.iter().position(|it| *it == cpu);
+                        missing.remove(
+                            known.with_context(|| lost(&format!("came twice, or as {cpu}")))?,
+                        );
+                    }
+                }
+            }
+            // It may come after the NMI that it came before, but no later.
+            let since = nmi % MACHINE_CHECK_EVERY;
+            ensure!(
+                since < 3 || seen == machine_checks,
+                lost(&format!("found {seen} machine checks of {machine_checks}"))
+            );
+            if since == 0 && nmi + 3 < self.nmis {
+                gaps.wait();
+                let cpu = nmi / MACHINE_CHECK_EVERY % u64::from(cpus);
+                machine_checks += u64::from(qmp.machine_check(cpu)?);
+            }
+        }
+        Ok(format!(
+            "{} NMIs on each of {cpus} CPUs and {machine_checks} machine checks, seed {seed}",
+            self.nmis
+        ))
+    }
+}
+
+/// What the machine tells of next.
+fn told(console: &mut UnixStream) -> Result<u8> {
+    let mut byte = [0];
+    console.read_exact(&mut byte)?;
+    Ok(byte[0])
+}
+
+/// Gaps of random length.
+struct Gaps {
+    seed: u64,
+    state: u64,
+}
+
+impl Gaps {
+    fn new() -> Self {
+        let seed = std::time::UNIX_EPOCH
+            .elapsed()
+            .map_or(1, |it| it.as_nanos() as u64)
+            | 1;
+        Self { seed, state: seed }
+    }
+
+    /// Sleeping would let them come with the clock.
+    fn wait(&mut self) {
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        let (gap, start) = (
+            Duration::from_micros(self.state % LONGEST_GAP),
+            Instant::now(),
+        );
+        while start.elapsed() < gap {
+            std::hint::spin_loop();
+        }
+    }
+}
+
+/// A register, out of what "info registers" prints.
+fn register(registers: &str, name: &str) -> Option<u64> {
+    let value = registers.split_once(name)?.1;
+    u64::from_str_radix(value.split_whitespace().next()?, 16).ok()
+}
+
+/// QEMU's monitor.
+struct Qmp {
+    reader: BufReader<UnixStream>,
+    writer: UnixStream,
+}
+
+impl Qmp {
+    fn connect(path: &Path) -> Result<Self> {
+        let writer = UnixStream::connect(path).context("QEMU's monitor")?;
+        writer.set_read_timeout(Some(PATIENCE))?;
+        let mut qmp = Self {
+            reader: BufReader::new(writer.try_clone()?),
+            writer,
+        };
+        qmp.line()?;
+        qmp.execute(r#"{"execute":"qmp_capabilities"}"#)?;
+        Ok(qmp)
+    }
+
+    fn line(&mut self) -> Result<Value> {
+        let mut line = String::new();
+        ensure!(self.reader.read_line(&mut line)? > 0, "QEMU has ended");
+        serde_json::from_str(&line).with_context(|| line)
+    }
+
+    /// Returns what it returns, past events.
+    fn execute(&mut self, command: &str) -> Result<Value> {
+        writeln!(self.writer, "{command}")?;
+        loop {
+            let mut line = self.line()?;
+            if let Some(error) = line.get("error") {
+                bail!("{command}: {error}");
+            }
+            if let Some(it) = line.get_mut("return") {
+                return Ok(it.take());
+            }
+        }
+    }
+
+    /// A command for people. Returns what it prints.
+    fn monitor(&mut self, cpu: u64, command: &str) -> Result<String> {
+        let command = serde_json::json!({
+            "execute": "human-monitor-command",
+            "arguments": { "command-line": command, "cpu-index": cpu },
+        });
+        let said = self.execute(&command.to_string())?;
+        Ok(said.as_str().unwrap_or_default().to_string())
+    }
+
+    /// Injects a machine check, unless the CPU is in a guest, or may have GIF clear before VMRUN, when
+    /// interrupts are disabled but for the last steps, in KVM: QEMU does not look whether a machine
+    /// check is intercepted, and lets the guest have it. Returns whether it did.
+    fn machine_check(&mut self, cpu: u64) -> Result<bool> {
+        self.execute(r#"{"execute":"stop"}"#)?;
+        let registers = self.monitor(cpu, "info registers")?;
+        let hits_host = register(&registers, "CR3=") != Some(GUEST_CR3)
+            && register(&registers, "RIP=").is_some_and(|rip| rip < MODULES)
+            && register(&registers, "RFL=").is_some_and(|flags| flags & INTERRUPTS_ENABLED != 0);
+        if hits_host {
+            let said = self.monitor(cpu, &format!("mce {cpu} {MACHINE_CHECK}"))?;
+            ensure!(said.is_empty(), "mce: {said}");
+        }
+        self.execute(r#"{"execute":"cont"}"#)?;
+        Ok(hits_host)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registers_are_found() {
+        let said = "RIP=ffffffff8157b03f RFL=00000246\r\nCR0=80050033 CR2=0 CR3=0000000000001000";
+        assert_eq!(register(said, "RIP="), Some(0xffff_ffff_8157_b03f));
+        assert_eq!(register(said, "CR3="), Some(GUEST_CR3));
+        assert_eq!(register(said, "CR8="), None);
+    }
+}

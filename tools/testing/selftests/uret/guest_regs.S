@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * A guest that reports all registers that VMLOAD loads, sets them, stays in the guest
+ * and the kernel for a while, and reports them again.
+ *
+ *	rdi	struct guest_regs
+ *	rsi	how many exits that the kernel handles come in between
+ */
+#include "guest.h"
+#include "guest_regs.h"
+
+	/* Stores them from \offset(%rdi). */
+	.macro	report offset
+	leaq	msrs(%rip), %r8
+	xorl	%r9d, %r9d
+1:	movl	(%r8, %r9, 4), %ecx
+	rdmsr
+	shlq	$32, %rdx
+	orq	%rdx, %rax
+	movq	%rax, \offset(%rdi, %r9, 8)
+	incl	%r9d
+	cmpl	$GUEST_NR_MSRS, %r9d
+	jb	1b
+	xorl	%eax, %eax
+	movl	%fs, %eax
+	movq	%rax, \offset + 8 * GUEST_FS(%rdi)
+	movl	%gs, %eax
+	movq	%rax, \offset + 8 * GUEST_GS(%rdi)
+	sldtl	%eax
+	movq	%rax, \offset + 8 * GUEST_LDTR(%rdi)
+	strl	%eax
+	movq	%rax, \offset + 8 * GUEST_TR(%rdi)
+	.endm
+
+	.section .rodata
+	.globl	guest_regs_start, guest_regs_end
+	.code64
+guest_regs_start:
+	report	GUEST_FOUND
+
+	/* The selectors first, as these set the bases. */
+	movl	GUEST_SET + 8 * GUEST_FS(%rdi), %eax
+	movl	%eax, %fs
+	movl	GUEST_SET + 8 * GUEST_GS(%rdi), %eax
+	movl	%eax, %gs
+	lldt	GUEST_SET + 8 * GUEST_LDTR(%rdi)
+	ltr	GUEST_SET + 8 * GUEST_TR(%rdi)
+	leaq	msrs(%rip), %r8
+	xorl	%r9d, %r9d
+1:	movl	(%r8, %r9, 4), %ecx
+	movl	GUEST_SET(%rdi, %r9, 8), %eax
+	movl	GUEST_SET + 4(%rdi, %r9, 8), %edx
+	wrmsr
+	incl	%r9d
+	cmpl	$GUEST_NR_MSRS, %r9d
+	jb	1b
+
+2:	testq	%rsi, %rsi
+	jz	3f
+	xorl	%eax, %eax
+	cpuid
+	decq	%rsi
+	jmp	2b
+3:
+	report	GUEST_KEPT
+
+	/* Nothing is there: KVM emulates this, and must know the FS base. */
+	movb	%fs:0, %al
+4:
+	outb	%al, $GUEST_PORT_DONE
+	jmp	4b
+
+msrs:
+	.long	0xc0000100, 0xc0000101, 0xc0000102, 0xc0000081, 0xc0000082, 0xc0000083, 0xc0000084
+	.long	0x174, 0x175, 0x176
+guest_regs_end:
+
+	.section .note.GNU-stack, "", @progbits

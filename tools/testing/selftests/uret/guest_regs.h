@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What guest_regs.S and its VM have to agree on: an array of registers, three times. */
+#ifndef URET_GUEST_REGS_H
+#define URET_GUEST_REGS_H
+
+/* MSRs, in the order of the table there, and then the selectors. */
+#define GUEST_FS_BASE		0
+#define GUEST_GS_BASE		1
+#define GUEST_KERNEL_GS_BASE	2
+#define GUEST_STAR		3
+#define GUEST_LSTAR		4
+#define GUEST_CSTAR		5
+#define GUEST_FMASK		6
+#define GUEST_SYSENTER_CS	7
+#define GUEST_SYSENTER_ESP	8
+#define GUEST_SYSENTER_EIP	9
+#define GUEST_NR_MSRS		10
+#define GUEST_FS		10
+#define GUEST_GS		11
+#define GUEST_LDTR		12
+#define GUEST_TR		13
+#define GUEST_NR_REGS		14
+
+#define GUEST_FOUND	0
+#define GUEST_SET	(8 * GUEST_NR_REGS)
+#define GUEST_KEPT	(2 * 8 * GUEST_NR_REGS)
+
+#ifndef __ASSEMBLER__
+#include <stdint.h>
+
+struct guest_regs {
+	uint64_t found[GUEST_NR_REGS];	/* what was there when it began */
+	uint64_t set[GUEST_NR_REGS];	/* what it shall set */
+	uint64_t kept[GUEST_NR_REGS];	/* what is there in the end */
+};
+
+extern const char guest_regs_start[], guest_regs_end[];
+#endif
+
+#endif /* URET_GUEST_REGS_H */

@@ -1,0 +1,95 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# NMIs and machine checks come from outside while VMs run: see rust/uret/trap_test.c, whose
+# module must be loaded, with breakpoints, and tools/harness/src/storm.rs.
+#
+#	storm.sh N	until each CPU has had N NMIs
+
+. "$(dirname "$(readlink -f "$0")")/functions.sh"
+
+N="$1"
+TRAPS=/sys/kernel/debug/uret_trap_test
+CPUS="$(grep -c '^processor' /proc/cpuinfo)"
+# Of each kind there must be so many, for a thousand NMIs.
+SHARE=2
+
+# column FILE NAME: the sum over all CPUs
+column()
+{
+	awk -v column="$2" '
+		NR == 1 { for (i = 1; i <= NF; i++) if ($i == column) at = i }
+		NR > 1 { sum += $at }
+		END { print sum + 0 }' "$TRAPS/$1"
+}
+
+# Waits until all have come. Gives up if none comes for five minutes.
+await()
+{
+	before=-1 idle=0
+	while [ "$(column nmis total)" -lt $((N * CPUS)) ]; do
+		now="$(column nmis total)"
+		[ "$now" = "$before" ] && idle=$((idle + 1)) || idle=0
+		[ $idle -lt 300 ] || return 1
+		before="$now"
+		sleep 1
+	done
+}
+
+# enough FILE PLACE
+enough()
+{
+	[ "$(column "$1" "$2")" -ge $((N * CPUS * SHARE / 1000)) ]
+}
+
+# A mix of everything, and one that mostly sleeps, on each CPU.
+start_vms()
+{
+	vms=
+	for cpu in $(seq 0 $((CPUS - 1))); do
+		for kind in "" -i; do
+			start_vm -c "$cpu" $kind || return 1
+			vms="$vms $VM_PID:$out"
+		done
+	done
+}
+
+stop_vms()
+{
+	result=0
+	for vm in $vms; do
+		VM_PID="${vm%%:*}" out="${vm#*:}"
+		stop_vm || result=1
+	done
+	return $result
+}
+
+# nothing_bad: what was found was what must be there
+nothing_bad()
+{
+	sed 's/^/# /' "$TRAPS/bad"
+	[ -z "$(cat "$TRAPS/bad")" ]
+}
+
+ktap_set_plan 9
+mark
+# The kernel warns of handlers that take a millisecond, which it may, emulated.
+echo 1000000000 >/sys/kernel/debug/x86/nmi_longest_ns
+start_vms || ktap_print_msg "no VM"
+echo "URET-STORM ready"
+check "all NMIs have come" await
+check "each VM and its thread have seen their own registers only" stop_vms
+sed 's/^/# /' "$TRAPS/nmis" "$TRAPS/breakpoints"
+check "NMIs in user mode" enough nmis user
+check "NMIs in guests" enough nmis guest
+if uses Y; then
+	check "NMIs while a guest's state was in the CPU" enough nmis window
+	check "NMIs while it was there, and the CPU idle" enough nmis idle
+else
+	ktap_test_skip "NMIs while a guest's state was in the CPU: uret=0"
+	ktap_test_skip "NMIs while it was there, and the CPU idle: uret=0"
+fi
+check "NMIs during NMIs" eval '[ "$(column nmis nested)" -ge $((N * CPUS / 10)) ]'
+check "the stack, IDT and TR were as they must be" nothing_bad
+check "no splat" no_splat
+ktap_finished

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What traps find while what VMLOAD loads is a guest's: with the module
+ * uret_trap_test, whose parameter breakpoint must be kvm_emulate_cpuid.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <asm/ldt.h>
+
+#include "kselftest_harness.h"
+
+#include "common.h"
+#include "guest.h"
+#include "host.h"
+#include "regs_vm.h"
+
+#define TRAPS DEBUGFS "uret_trap_test/"
+#define TIMEOUT 300
+#define EXITS 2000
+
+static bool deferred(void)
+{
+	return kvm_uses_uret() && !access("/sys/module/kvm_amd", F_OK);
+}
+
+/* Breakpoints that were taken, on one CPU. */
+static long long taken(int cpu, const char *place)
+{
+	return table_read(TRAPS "breakpoints", cpu, place);
+}
+
+/* That nothing was found that must not be. */
+static const char *bad(void)
+{
+	static char text[256];
+	FILE *file = fopen(TRAPS "bad", "r");
+
+	if (!file)
+		return "there is no " TRAPS "bad";
+	if (!fgets(text, sizeof(text), file))
+		*text = 0;
+	fclose(file);
+	return *text ? text : NULL;
+}
+
+FIXTURE(traps) {
+	int cpu;
+};
+
+FIXTURE_SETUP(traps)
+{
+	if (access(TRAPS, F_OK))
+		SKIP(return, "the module uret_trap_test is not loaded");
+	self->cpu = host_last_cpu();
+	ASSERT_EQ(0, host_pin(self->cpu));
+	host_init();
+}
+
+FIXTURE_TEARDOWN(traps)
+{
+	ASSERT_EQ(NULL, bad()) TH_LOG("%s", bad());
+}
+
+/* One for each exit. The first exit of a stay is as ever. */
+TEST_F_TIMEOUT(traps, breakpoints_in_the_window_are_taken, TIMEOUT)
+{
+	long long window = taken(self->cpu, "window"), kernel = taken(self->cpu, "kernel");
+	struct vm vm;
+
+	ASSERT_EQ(0, vm_create(&vm, 1)) TH_LOG("%s", vm.error);
+	ASSERT_EQ(0, vm_run(&vm, GUEST_CPUID, EXITS)) TH_LOG("%s", vm.error);
+	ASSERT_EQ(NULL, host_check()) TH_LOG("%s", host_check());
+	vm_destroy(&vm);
+	window = taken(self->cpu, "window") - window;
+	kernel = taken(self->cpu, "kernel") - kernel;
+	/* There are those of jiffies, too. */
+	ASSERT_GE(window + kernel, EXITS);
+	ASSERT_GE(window, deferred() ? EXITS * 9 / 10 : 0);
+	ASSERT_LE(window, deferred() ? EXITS * 2 : 0);
+}
+
+/* Where a write to jiffies comes from an interrupt. */
+TEST_F_TIMEOUT(traps, breakpoints_are_taken_while_idle, TIMEOUT)
+{
+	long long before = 0, after = 0;
+	struct vm vm;
+
+	if (!deferred())
+		SKIP(return, "nothing stays with uret=0");
+	for (int cpu = 0; cpu <= self->cpu; cpu++)
+		before += taken(cpu, "idle");
+	/* One CPU counts the time, but which one? */
+	for (int i = 0; i < 200 && after <= before; i++) {
+		ASSERT_EQ(0, host_pin(i % (self->cpu + 1)));
+		ASSERT_EQ(0, vm_create(&vm, 1)) TH_LOG("%s", vm.error);
+		ASSERT_EQ(0, vm_run(&vm, GUEST_HLT, 100)) TH_LOG("%s", vm.error);
+		vm_destroy(&vm);
+		after = 0;
+		for (int cpu = 0; cpu <= self->cpu; cpu++)
+			after += taken(cpu, "idle");
+	}
+	ASSERT_GT(after, before);
+}
+
+/* A process with an LDT, whose memory kernel threads can use. */
+static pid_t start_with_ldt(void)
+{
+	struct user_desc desc = { .limit = 0xfffff, .seg_32bit = 1, .limit_in_pages = 1 };
+	int ready[2];
+	pid_t pid;
+	char byte;
+
+	if (pipe(ready))
+		return -1;
+	pid = fork();
+	if (!pid) {
+		if (!syscall(SYS_modify_ldt, 1, &desc, sizeof(desc)) &&
+		    write(ready[1], "", 1) == 1)
+			pause();
+		_exit(1);
+	}
+	close(ready[1]);
+	if (read(ready[0], &byte, 1) != 1)
+		pid = -1;
+	close(ready[0]);
+	return pid;
+}
+
+struct user_of_mm {
+	pid_t pid;
+	int cpu;
+	volatile bool stop;
+	int times;
+};
+
+/* On the guest's CPU, a kernel thread uses the memory, and so the LDT, of that process. */
+static void *use_mm(void *arg)
+{
+	struct user_of_mm *user = arg;
+	char text[32];
+
+	snprintf(text, sizeof(text), "%d %d", user->pid, user->cpu);
+	while (!user->stop) {
+		if (write_file(TRAPS "use_mm", text))
+			break;
+		user->times++;
+		usleep(1000);
+	}
+	return NULL;
+}
+
+TEST_F_TIMEOUT(traps, the_ldt_of_another_process_is_not_the_guests, TIMEOUT)
+{
+	struct user_of_mm user = { .pid = start_with_ldt(), .cpu = self->cpu };
+	struct regs_vm vm;
+	pthread_t thread;
+
+	ASSERT_GT(user.pid, 0);
+	ASSERT_EQ(0, regs_vm_create(&vm)) TH_LOG("%s", vm.vm.error);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, use_mm, &user));
+	for (unsigned int i = 1; i <= 100; i++) {
+		ASSERT_EQ(0, regs_vm_step(&vm, i, EXITS)) TH_LOG("%s", vm.vm.error);
+		ASSERT_EQ(NULL, host_check()) TH_LOG("%s", host_check());
+	}
+	user.stop = true;
+	pthread_join(thread, NULL);
+	vm_destroy(&vm.vm);
+	kill(user.pid, SIGKILL);
+	waitpid(user.pid, NULL, 0);
+	ASSERT_GT(user.times, 10);
+}
+
+TEST_HARNESS_MAIN
