@@ -68,7 +68,8 @@ struct uret_values {
  *  * -ENOSPC: all slots are taken;
  *  * -EEXIST: @owner has added it before;
  *  * -EBUSY: another owner has it;
- *  * -EINVAL: @owner is NULL.
+ *  * -EINVAL: @owner is NULL, or it is one of the bases of FS and GS, which
+ *    are switched with each task.
  */
 int uret_add(const void *owner, u32 msr);
 
@@ -243,8 +244,9 @@ void uret_svm_init(struct uret_svm *svm, struct uret_fsgs *fsgs,
  * What is saved must not change until then, but for FS and KERNEL_GS_BASE.
  *
  * Context: Not preemptible, with SVM enabled on this CPU.
+ * Return: 0, or -EIO: it is not.
  */
-void uret_svm_cpu_up(struct vmcb *area, unsigned long pa);
+int uret_svm_cpu_up(struct vmcb *area, unsigned long pa);
 
 /**
  * uret_svm_cpu_down() - put back the host's, if a vCPU's is live on this CPU

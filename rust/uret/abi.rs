@@ -252,9 +252,9 @@ unsafe extern "C" fn uret_svm_init(
 /// Preemption must be disabled, `vmcb` be a page laid out as a VMCB, at `pa`, that nobody else uses
 /// until `uret_svm_cpu_down()`, and this CPU have what is the host's.
 #[export]
-unsafe extern "C" fn uret_svm_cpu_up(vmcb: *mut bindings::vmcb, pa: c_ulong) {
+unsafe extern "C" fn uret_svm_cpu_up(vmcb: *mut bindings::vmcb, pa: c_ulong) -> c_int {
     // SAFETY: By the safety requirements of this function.
-    unsafe { svm::cpu_up(callers_token(), vmcb, pa as usize) };
+    status(unsafe { svm::cpu_up(callers_token(), vmcb, pa as usize) })
 }
 
 /// # Safety

@@ -100,10 +100,11 @@ impl Fsgs<'_> {
     ///
     /// # Safety
     ///
-    /// As for [`LazyFsgs::stay()`].
+    /// As for [`LazyFsgs::stay()`], but that they may have stayed here already.
     #[inline]
     pub(crate) unsafe fn admit(self, token: &PreemptDisabled) {
-        // SAFETY: By the safety requirements of this function.
+        self.forget(token);
+        // SAFETY: By the safety requirements of this function. They are of no CPU now.
         unsafe { self.lazy.stay(token, true) };
         trace::fsgs(trace::Fsgs::Stay, self.raw);
     }

@@ -354,8 +354,19 @@ pub(crate) fn cpu_down(token: &PreemptDisabled) {
     restore(token, usize::MAX);
 }
 
+/// Those of which each task has its own, so that `__switch_to()` switches them, and GSBASE, which is the
+/// kernel's.
+const BASES: [u32; 3] = [
+    bindings::MSR_FS_BASE,
+    bindings::MSR_GS_BASE,
+    bindings::MSR_KERNEL_GS_BASE,
+];
+
 /// See `uret_add()`.
 pub(crate) fn add(owner: Owner, msr: u32) -> Result<usize> {
+    if BASES.contains(&msr) {
+        return Err(EINVAL);
+    }
     let _lock = CHANGE.lock();
 
     {

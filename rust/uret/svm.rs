@@ -198,14 +198,22 @@ impl Vmload<'_> {
     #[inline]
     pub(crate) fn leave(self, irqs: &IrqsDisabled) {
         self.fsgs.forget(irqs);
-        check(self.change(irqs, |state, cpu| state.leave(cpu)));
+        must_be_the_hosts(self.change(irqs, |state, cpu| state.leave(cpu)));
     }
 }
 
 /// During a reboot SVM may be disabled already, after this CPU has got what is the host's.
 fn check(result: Result) {
     if result.is_err() && !is_shutting_down() {
-        pr_err_once!("BUG: VMLOAD or VMSAVE has failed\n");
+        pr_err_once!("BUG: VMSAVE has failed\n");
+    }
+}
+
+/// Otherwise nothing but SVM itself gives this CPU back what is the host's, and user mode must not run
+/// without it.
+fn must_be_the_hosts(result: Result) {
+    if result.is_err() && !is_shutting_down() {
+        panic!("VMLOAD of the host's state has failed");
     }
 }
 
@@ -237,9 +245,13 @@ pub(crate) unsafe fn init(
 /// # Safety
 ///
 /// As for [`kernel::percpu::ThisCpu::<HostState>::save()`].
-pub(crate) unsafe fn cpu_up(token: &PreemptDisabled, vmcb: *mut bindings::vmcb, pa: usize) {
+pub(crate) unsafe fn cpu_up(
+    token: &PreemptDisabled,
+    vmcb: *mut bindings::vmcb,
+    pa: usize,
+) -> Result {
     // SAFETY: By the safety requirements of this function.
-    check(unsafe { HOST.this_cpu(token).save(vmcb, pa) });
+    unsafe { HOST.this_cpu(token).save(vmcb, pa) }
 }
 
 /// Puts back the host's, as long as that is possible.

@@ -42,6 +42,18 @@ static unsigned int rnd(unsigned int below)
 	return (unsigned int)(random_state >> 33) % below;
 }
 
+static void wrong(const char *what, unsigned long long is, unsigned long long expected)
+{
+	if (claim->wrong)
+		return;
+	claim->wrong = 1;
+	snprintf((char *)claim->what, sizeof(claim->what),
+		 "%d: %s is %lx%08lx, not %lx%08lx (fs %x gs %x)", getpid(), what,
+		 (unsigned long)(is >> 32), (unsigned long)(is & 0xffffffff),
+		 (unsigned long)(expected >> 32), (unsigned long)(expected & 0xffffffff),
+		 claim->fs, claim->gs);
+}
+
 #define READ_SELECTOR(reg) ({					\
 	unsigned int selector;					\
 	asm volatile("movl %%" #reg ", %0" : "=r" (selector));	\
@@ -80,6 +92,33 @@ static unsigned long long random_base(void)
 	return (unsigned long long)rnd(0x7fff) << 32 | rnd(0x7fffffff);
 }
 #else
+static void (*vsyscall)(void);
+
+/*
+ * The fast way into the kernel: SYSCALL on AMD, which CSTAR is for.  SYSENTER is not
+ * valid in long mode there.  Not on Intel: Bochs' SYSRET to 32-bit code leaves SS a
+ * 16-bit stack if an interrupt came before.
+ */
+static void find_vsyscall(void)
+{
+	unsigned int eax = 0, ebx, ecx, edx;
+
+	asm volatile("cpuid" : "+a" (eax), "=b" (ebx), "=c" (ecx), "=d" (edx));
+	if (ebx == 0x68747541) /* Auth, of AuthenticAMD */
+		vsyscall = (void (*)(void))getauxval(32 /* AT_SYSINFO */);
+}
+
+static void check_vsyscall(void)
+{
+	int pid = __NR_getpid;
+
+	if (!vsyscall)
+		return;
+	asm volatile("call *%1" : "+a" (pid) : "r" (vsyscall) : "memory");
+	if (pid != getpid())
+		wrong("a fast system call's result", pid, getpid());
+}
+
 /* Only what is there can tell; where the selector is null, nothing is. */
 static unsigned long long read_base(bool gs)
 {
@@ -92,18 +131,6 @@ static unsigned long long read_base(bool gs)
 	return base;
 }
 #endif
-
-static void wrong(const char *what, unsigned long long is, unsigned long long expected)
-{
-	if (claim->wrong)
-		return;
-	claim->wrong = 1;
-	snprintf((char *)claim->what, sizeof(claim->what),
-		 "%d: %s is %lx%08lx, not %lx%08lx (fs %x gs %x)", getpid(), what,
-		 (unsigned long)(is >> 32), (unsigned long)(is & 0xffffffff),
-		 (unsigned long)(expected >> 32), (unsigned long)(expected & 0xffffffff),
-		 claim->fs, claim->gs);
-}
 
 static void check_one(const char *what, unsigned long long is, unsigned long long expected)
 {
@@ -148,6 +175,9 @@ static void check(void)
 		asm volatile("sgdt %0" : "=m" (gdt));
 		check_one("the GDT's limit", gdt.limit, claim->gdt_limit);
 	}
+#ifndef __x86_64__
+	check_vsyscall();
+#endif
 	/* A #GP if the TSS is cut off before the bitmap. */
 	if (has_port)
 		asm volatile("outb %%al, %0" : : "N" (FSGS_PORT), "a" (0));
@@ -352,6 +382,9 @@ int main(int argc, char **argv)
 	make_areas();
 	make_descriptors();
 	handle_signals();
+#ifndef __x86_64__
+	find_vsyscall();
+#endif
 	while (claim->command != FSGS_STOP && !claim->wrong) {
 		change();
 		for (int i = rnd(32); i >= 0 && !claim->wrong; i--) {

@@ -5,6 +5,7 @@
  *
  *	rdi	struct guest_regs
  *	rsi	how many exits that the kernel handles come in between
+ *	r10	not 0: shut down then
  */
 #include "guest.h"
 #include "guest_regs.h"
@@ -64,15 +65,23 @@ guest_regs_start:
 3:
 	report	GUEST_KEPT
 
+	testq	%r10, %r10
+	jz	4f
+	lidt	no_idt(%rip)
+	ud2
+4:
 	/* Nothing is there: KVM emulates this, and must know the FS base. */
 	movb	%fs:0, %al
-4:
+5:
 	outb	%al, $GUEST_PORT_DONE
-	jmp	4b
+	jmp	5b
 
 msrs:
 	.long	0xc0000100, 0xc0000101, 0xc0000102, 0xc0000081, 0xc0000082, 0xc0000083, 0xc0000084
 	.long	0x174, 0x175, 0x176
+no_idt:
+	.word	0
+	.quad	0
 guest_regs_end:
 
 	.section .note.GNU-stack, "", @progbits

@@ -22,6 +22,9 @@ static const struct {
 	{ 0xc0000083, "CSTAR is not the host's" },
 	{ 0xc0000084, "FMASK is not the host's" },
 	{ 0xc0000103, "TSC_AUX is not the host's" },
+	{ 0x174, "SYSENTER_CS is not the host's" },
+	{ 0x175, "SYSENTER_ESP is not the host's" },
+	{ 0x176, "SYSENTER_EIP is not the host's" },
 };
 
 /* What they hold, and the file that tells, or -1. */

@@ -232,25 +232,54 @@ static int run(struct regs_vm *vm)
 	}
 }
 
-int regs_vm_step(struct regs_vm *vm, unsigned int set, unsigned int exits)
+static int prepare(struct regs_vm *vm, unsigned int set, unsigned int exits, bool shut_down)
 {
 	struct kvm_regs regs = {
-		.rip = CODE, .rsp = CODE, .rflags = 2, .rdi = REGS, .rsi = exits,
+		.rip = CODE, .rsp = CODE, .rflags = 2, .rdi = REGS, .rsi = exits, .r10 = shut_down,
 	};
-	uint64_t before[GUEST_NR_REGS];
-	bool known = vm->known;
 
-	memcpy(before, vm->expected, sizeof(before));
 	set_descriptors(vm);
 	for (int i = 0; i < GUEST_NR_REGS; i++)
 		vm->expected[i] = vm->regs->set[i] = value_of(set, i);
 	vm->known = true;
 	if (ioctl(vm->vm.vcpu_fd, KVM_SET_REGS, &regs))
 		return fail(vm, "KVM_SET_REGS");
+	return 0;
+}
+
+int regs_vm_step(struct regs_vm *vm, unsigned int set, unsigned int exits)
+{
+	uint64_t before[GUEST_NR_REGS];
+	bool known = vm->known;
+
+	memcpy(before, vm->expected, sizeof(before));
+	if (prepare(vm, set, exits, false))
+		return -1;
 	if (run(vm) || (known && compare(vm, "the guest finds", vm->regs->found, before)) ||
 	    compare(vm, "the guest has set", vm->regs->kept, vm->expected))
 		return -1;
 	return ask(vm);
+}
+
+int regs_vm_shut_down(struct regs_vm *vm, unsigned int set, unsigned int exits)
+{
+	uint64_t msrs[REGS_NR_MSRS];
+
+	if (prepare(vm, set, exits, true))
+		return -1;
+	if (ioctl(vm->vm.vcpu_fd, KVM_RUN, 0))
+		return fail(vm, "KVM_RUN");
+	if (vm->vm.run->exit_reason != KVM_EXIT_SHUTDOWN) {
+		snprintf(vm->vm.error, sizeof(vm->vm.error), "exit reason %u",
+			 vm->vm.run->exit_reason);
+		return -1;
+	}
+	if (get_msrs(vm, msrs))
+		return -1;
+	for (int i = 0; i < REGS_NR_MSRS; i++)
+		if (msrs[i])
+			return differs(vm, "after a shutdown", i, msrs[i], 0);
+	return 0;
 }
 
 static void set_segment(struct kvm_segment *segment, const uint64_t *values, int reg, uint64_t base)

@@ -35,6 +35,9 @@ struct regs_state {
 int regs_vm_create(struct regs_vm *vm);
 int regs_vm_step(struct regs_vm *vm, unsigned int set, unsigned int exits);
 
+/* Lets the guest do so, and shut down. KVM has reset all registers then. On SVM only. */
+int regs_vm_shut_down(struct regs_vm *vm, unsigned int set, unsigned int exits);
+
 /* Sets the values of @set from outside: the guest must find them. */
 int regs_vm_set(struct regs_vm *vm, unsigned int set);
 

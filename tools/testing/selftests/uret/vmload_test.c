@@ -73,6 +73,13 @@ TEST_F_TIMEOUT(vmload, is_restored_as_it_was_saved, TIMEOUT)
 	}
 }
 
+TEST_F_TIMEOUT(vmload, is_reset_when_a_guest_shuts_down, TIMEOUT)
+{
+	if (access("/sys/module/kvm_amd", F_OK))
+		SKIP(return, "KVM keeps it: not on VMX");
+	ASSERT_EQ(0, regs_vm_shut_down(&self->vm, 1, 20)) TH_LOG("%s", self->vm.vm.error);
+}
+
 /* That this was put to the test at all, and stock is stock. */
 TEST_F_TIMEOUT(vmload, is_counted, TIMEOUT)
 {
