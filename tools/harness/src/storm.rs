@@ -93,7 +93,11 @@ impl Storm {
         let start = Instant::now();
         for nmi in 0..self.nmis {
             if nmi % 5000 == 0 && nmi != 0 {
-                eprintln!("# {nmi} of {} NMIs, {} s", self.nmis, start.elapsed().as_secs());
+                eprintln!(
+                    "# {nmi} of {} NMIs, {} s",
+                    self.nmis,
+                    start.elapsed().as_secs()
+                );
             }
             gaps.wait();
             qmp.execute(r#"{"execute":"inject-nmi"}"#)?;

@@ -222,13 +222,12 @@ static int run(struct regs_vm *vm)
 				return differs(vm, "emulation", GUEST_FS_BASE, run->mmio.phys_addr,
 					       vm->expected[GUEST_FS_BASE]);
 			emulated = true;
-		} else if (run->exit_reason == KVM_EXIT_IO && emulated) {
-			return 0;
-		} else {
-			snprintf(vm->vm.error, sizeof(vm->vm.error), "exit reason %u",
-				 run->exit_reason);
-			return -1;
+			continue;
 		}
+		if (run->exit_reason == KVM_EXIT_IO && emulated)
+			return 0;
+		snprintf(vm->vm.error, sizeof(vm->vm.error), "exit reason %u", run->exit_reason);
+		return -1;
 	}
 }
 
@@ -240,7 +239,8 @@ static int prepare(struct regs_vm *vm, unsigned int set, unsigned int exits, boo
 
 	set_descriptors(vm);
 	for (int i = 0; i < GUEST_NR_REGS; i++)
-		vm->expected[i] = vm->regs->set[i] = value_of(set, i);
+		vm->expected[i] = value_of(set, i);
+	memcpy(vm->regs->set, vm->expected, sizeof(vm->expected));
 	vm->known = true;
 	if (ioctl(vm->vm.vcpu_fd, KVM_SET_REGS, &regs))
 		return fail(vm, "KVM_SET_REGS");
