@@ -243,7 +243,7 @@ void uret_svm_init(struct uret_svm *svm, struct uret_fsgs *fsgs,
  *
  * What is saved must not change until then, but for FS and KERNEL_GS_BASE.
  *
- * Context: Not preemptible, with SVM enabled on this CPU.
+ * Context: On this CPU for good, with SVM enabled there.
  * Return: 0, or -EIO: it is not.
  */
 int uret_svm_cpu_up(struct vmcb *area, unsigned long pa);
@@ -251,7 +251,7 @@ int uret_svm_cpu_up(struct vmcb *area, unsigned long pa);
 /**
  * uret_svm_cpu_down() - put back the host's, if a vCPU's is live on this CPU
  *
- * Context: Not preemptible, with SVM still enabled on this CPU.
+ * Context: On this CPU for good, with SVM still enabled there.
  */
 void uret_svm_cpu_down(void);
 

@@ -249,21 +249,20 @@ unsafe extern "C" fn uret_svm_init(
 
 /// # Safety
 ///
-/// Preemption must be disabled, `vmcb` be a page laid out as a VMCB, at `pa`, that nobody else uses
-/// until `uret_svm_cpu_down()`, and this CPU have what is the host's.
+/// The caller must stay on this CPU, which has what is the host's, and `vmcb` be a page laid out as a
+/// VMCB, at `pa`, that nobody else uses until `uret_svm_cpu_down()`.
 #[export]
 unsafe extern "C" fn uret_svm_cpu_up(vmcb: *mut bindings::vmcb, pa: c_ulong) -> c_int {
     // SAFETY: By the safety requirements of this function.
-    status(unsafe { svm::cpu_up(callers_token(), vmcb, pa as usize) })
+    status(unsafe { svm::cpu_up(&preempt_disable(), vmcb, pa) })
 }
 
 /// # Safety
 ///
-/// Preemption must be disabled.
+/// Safe to call in the context that the header names.
 #[export]
 unsafe extern "C" fn uret_svm_cpu_down() {
-    // SAFETY: By the safety requirements of this function.
-    svm::cpu_down(unsafe { callers_token() });
+    svm::cpu_down(&preempt_disable());
 }
 
 /// # Safety

@@ -70,6 +70,7 @@ struct counts {
 	unsigned long total;
 	unsigned long nested;
 	unsigned long machine_checks;
+	unsigned long unwalkable;
 	bool nesting;
 };
 
@@ -77,19 +78,13 @@ static DEFINE_PER_CPU(struct counts, counts);
 
 /* The first that was not as it must be. */
 static const char *bad;
-static unsigned long bad_ip, bad_frame;
+static unsigned long bad_ip;
 
-static void is_bad_at(const char *what, struct pt_regs *regs, unsigned long frame)
+static void is_bad(const char *what, struct pt_regs *regs)
 {
 	if (cmpxchg(&bad, NULL, what))
 		return;
 	bad_ip = regs->ip;
-	bad_frame = frame;
-}
-
-static void is_bad(const char *what, struct pt_regs *regs)
-{
-	is_bad_at(what, regs, regs->ip);
 }
 
 static bool is_live(void)
@@ -141,7 +136,10 @@ static bool is_walkable(struct pt_regs *regs)
 	       hardirq_count() > HARDIRQ_OFFSET || in_serving_softirq();
 }
 
-/* What a profiler does. */
+/*
+ * What a profiler does.  Now and then it cannot be done: where the interrupted code
+ * is about to return from an interrupt, and has the registers of that half restored.
+ */
 static void walk(struct pt_regs *regs)
 {
 	struct unwind_state state;
@@ -150,7 +148,7 @@ static void walk(struct pt_regs *regs)
 	     unwind_next_frame(&state))
 		;
 	if (unwind_error(&state) && is_walkable(regs))
-		is_bad_at("the stack cannot be walked", regs, state.ip);
+		this_cpu_inc(counts.unwalkable);
 }
 
 static void tell(u8 what)
@@ -235,13 +233,13 @@ static int nmis_show(struct seq_file *file, void *unused)
 	int cpu;
 
 	show_names(file);
-	seq_puts(file, " total nested\n");
+	seq_puts(file, " total nested unwalkable\n");
 	for_each_possible_cpu(cpu) {
 		const struct counts *its = per_cpu_ptr(&counts, cpu);
 
 		seq_printf(file, "%d", cpu);
 		show_places(file, its->nmis);
-		seq_printf(file, " %lu %lu\n", its->total, its->nested);
+		seq_printf(file, " %lu %lu %lu\n", its->total, its->nested, its->unwalkable);
 	}
 	return 0;
 }
@@ -276,8 +274,7 @@ DEFINE_SHOW_ATTRIBUTE(machine_checks);
 static int bad_show(struct seq_file *file, void *unused)
 {
 	if (bad)
-		seq_printf(file, "%s, at %pS, in %pS\n", bad, (void *)bad_ip,
-			   (void *)bad_frame);
+		seq_printf(file, "%s, at %pS\n", bad, (void *)bad_ip);
 	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(bad);

@@ -11,8 +11,8 @@
 N="$1"
 TRAPS=/sys/kernel/debug/uret_trap_test
 CPUS="$(grep -c '^processor' /proc/cpuinfo)"
-# Of each kind there must be so many, for a thousand NMIs.
-SHARE=2
+# Of each kind there must be so many, for ten thousand NMIs.
+SHARE=10
 
 # column FILE NAME: the sum over all CPUs
 column()
@@ -29,6 +29,9 @@ await()
 	before=-1 idle=0
 	while [ "$(column nmis total)" -lt $((N * CPUS)) ]; do
 		now="$(column nmis total)"
+		# Now the CPUs have much to do, now they are idle for a while.
+		[ "$busy" = CONT ] && busy=STOP || busy=CONT
+		for pid in $mixed; do kill -$busy "$pid"; done
 		[ "$now" = "$before" ] && idle=$((idle + 1)) || idle=0
 		[ $idle -lt 300 ] || return 1
 		before="$now"
@@ -39,17 +42,18 @@ await()
 # enough FILE PLACE
 enough()
 {
-	[ "$(column "$1" "$2")" -ge $((N * CPUS * SHARE / 1000)) ]
+	[ "$(column "$1" "$2")" -ge $((N * CPUS * SHARE / 10000)) ]
 }
 
 # A mix of everything, and one that mostly sleeps, on each CPU.
 start_vms()
 {
-	vms=
+	vms="" mixed="" busy=CONT
 	for cpu in $(seq 0 $((CPUS - 1))); do
 		for kind in "" -i; do
 			start_vm -c "$cpu" $kind || return 1
 			vms="$vms $VM_PID:$out"
+			[ -n "$kind" ] || mixed="$mixed $VM_PID"
 		done
 	done
 }
@@ -59,6 +63,7 @@ stop_vms()
 	result=0
 	for vm in $vms; do
 		VM_PID="${vm%%:*}" out="${vm#*:}"
+		kill -CONT "$VM_PID"
 		stop_vm || result=1
 	done
 	return $result
@@ -71,7 +76,7 @@ nothing_bad()
 	[ -z "$(cat "$TRAPS/bad")" ]
 }
 
-ktap_set_plan 9
+ktap_set_plan 10
 mark
 # The kernel warns of handlers that take a millisecond, which it may, emulated.
 echo 1000000000 >/sys/kernel/debug/x86/nmi_longest_ns
@@ -91,5 +96,6 @@ else
 fi
 check "NMIs during NMIs" eval '[ "$(column nmis nested)" -ge $((N * CPUS / 10)) ]'
 check "the stack, IDT and TR were as they must be" nothing_bad
+check "the stack can be walked" eval '[ "$(column nmis unwalkable)" -le $((N * CPUS / 500)) ]'
 check "no splat" no_splat
 ktap_finished
