@@ -67,8 +67,8 @@ const KTAP: [(&str, &str); 15] = [
     ("transitions", "transitions.sh"),
 ];
 
-const TESTS: &str = "kunit,notifier,tsc_aux,values-uret,values-stock,vmload-uret,vmload-stock,\
-                     traps-uret,traps-stock,migrate,modules,transitions,demo";
+const TESTS: &str = "kunit,notifier,tsc_aux,values-uret,values-stock,modules,transitions,demo";
+const VMLOAD_TESTS: &str = "vmload-uret,vmload-stock,traps-uret,traps-stock,migrate";
 
 /// How many NMIs each CPU gets in a storm.
 const NMIS: u64 = 2000;
@@ -94,6 +94,7 @@ fn boots(images: &Images, check: &Check) -> Vec<Boot> {
         // Where everything is slow, Bochs does only what nothing else can.
         if check.slow == 1 || vehicle == Vehicle::Qemu {
             boots.push(boot(vehicle, TESTS, 300 * times, None));
+            boots.push(boot(vehicle, VMLOAD_TESTS, 300 * times, None));
             boots.push(boot(vehicle, "reboot", 70 * times, Some((2, ""))));
             boots.push(boot(
                 vehicle,
