@@ -100,8 +100,8 @@ impl GuestState {
 ///
 /// # Invariants
 ///
-/// `vmcb` is 0, or the address of a page as in [`Area`], for which `pa` is right, and which has what
-/// is the host's on the CPU that the variable belongs to.
+/// `vmcb` is 0, or the address of a page as in [`Area`], for which `pa` is right, and which has
+/// what is the host's on the CPU that the variable belongs to.
 pub struct HostState {
     vmcb: Atomic<usize>,
     pa: Atomic<usize>,
@@ -164,8 +164,8 @@ impl ThisCpu<'_, HostState> {
         Ok(())
     }
 
-    /// Loads it, with the bases of FS and of the user's GS that the task of `fsgs` has in its thread;
-    /// from now on exceptions use the interrupt stacks again.
+    /// Loads it, with the bases of FS and of the user's GS that the task of `fsgs` has in its
+    /// thread; from now on exceptions use the interrupt stacks again.
     ///
     /// An NMI between the two steps finds the host's TR, and uses no interrupt stack.
     ///
@@ -195,8 +195,8 @@ impl ThisCpu<'_, HostState> {
 ///
 /// # Safety
 ///
-/// [`restore()`](ThisCpu::restore) must be called on this CPU before it runs in user mode. GSBASE must be
-/// the host's wherever interrupts or NMIs may come.
+/// [`restore()`](ThisCpu::restore) must be called on this CPU before it runs in user mode. GSBASE
+/// must be the host's wherever interrupts or NMIs may come.
 #[inline]
 pub unsafe fn admit_guest(_irqs: &IrqsDisabled) {
     // SAFETY: Interrupts are disabled; the rest is in the safety requirements of this function.

@@ -249,8 +249,8 @@ unsafe extern "C" fn uret_svm_init(
 
 /// # Safety
 ///
-/// The caller must stay on this CPU, which has what is the host's, and `vmcb` be a page laid out as a
-/// VMCB, at `pa`, that nobody else uses until `uret_svm_cpu_down()`.
+/// The caller must stay on this CPU, which has what is the host's, and `vmcb` be a page laid out as
+/// a VMCB, at `pa`, that nobody else uses until `uret_svm_cpu_down()`.
 #[export]
 unsafe extern "C" fn uret_svm_cpu_up(vmcb: *mut bindings::vmcb, pa: c_ulong) -> c_int {
     // SAFETY: By the safety requirements of this function.

@@ -354,8 +354,8 @@ pub(crate) fn cpu_down(token: &PreemptDisabled) {
     restore(token, usize::MAX);
 }
 
-/// Those of which each task has its own, so that `__switch_to()` switches them, and GSBASE, which is the
-/// kernel's.
+/// Those of which each task has its own, so that `__switch_to()` switches them, and GSBASE, which
+/// is the kernel's.
 const BASES: [u32; 3] = [
     bindings::MSR_FS_BASE,
     bindings::MSR_GS_BASE,

@@ -2,7 +2,7 @@
 
 //! SVM: which MSRs KVM defers on AMD, and when they change.
 //!
-//! VMLOAD loads most of them, with FS, GS, LDTR and TR. All of that stays the guest's after #VMEXIT:
+//! VMLOAD loads most of them, with FS, GS, LDTR and TR. All of it stays the guest's after #VMEXIT:
 //!
 //! - A vCPU enters: VMLOAD, unless this CPU has the vCPU's already.
 //! - It exits: nothing, until somebody asks for a register; then VMSAVE.
@@ -140,8 +140,8 @@ pub(crate) struct Vmload<'a> {
 impl Vmload<'_> {
     /// # Safety
     ///
-    /// `raw` must be one that [`init()`] has made, valid for `'a`, and used by the vCPU's thread, or
-    /// by the CPU that is to leave it, only.
+    /// `raw` must be one that [`init()`] has made, valid for `'a`, and used by the vCPU's thread,
+    /// or by the CPU that is to leave it, only.
     #[inline]
     pub(crate) unsafe fn from_raw(raw: *mut bindings::uret_svm) -> Self {
         // SAFETY: By the safety requirements of this function.
@@ -209,8 +209,8 @@ fn check(result: Result) {
     }
 }
 
-/// Otherwise nothing but SVM itself gives this CPU back what is the host's, and user mode must not run
-/// without it.
+/// Otherwise nothing but SVM itself gives this CPU back what is the host's, and user mode must not
+/// run without it.
 fn must_be_the_hosts(result: Result) {
     if result.is_err() && !is_shutting_down() {
         panic!("VMLOAD of the host's state has failed");
@@ -274,8 +274,8 @@ impl Cpu for ThisCpu<'_> {
     #[inline]
     fn admit(&self) {
         COUNTS.this_cpu(self.irqs).admitted.inc();
-        // SAFETY: KVM keeps GSBASE right, and leaves before the thread is scheduled in elsewhere, and
-        // before it returns to user mode; `__switch_to()` does so before other tasks do. See
+        // SAFETY: KVM keeps GSBASE right, and leaves before the thread is scheduled in elsewhere,
+        // and before it returns to user mode; `__switch_to()` does so before other tasks do. See
         // `uret_svm_enter()` for the rest.
         unsafe {
             self.vmload.fsgs.admit(self.irqs);

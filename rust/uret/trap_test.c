@@ -18,6 +18,7 @@
 
 #include <linux/debugfs.h>
 #include <linux/hw_breakpoint.h>
+#include <linux/io.h>
 #include <linux/kprobes.h>
 #include <linux/kthread.h>
 #include <linux/mmu_context.h>
@@ -32,7 +33,6 @@
 #include <asm/cpu_entry_area.h>
 #include <asm/desc.h>
 #include <asm/hardirq.h>
-#include <asm/io.h>
 #include <asm/lazy_fsgs.h>
 #include <asm/msr.h>
 #include <asm/nmi.h>

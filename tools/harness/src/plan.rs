@@ -68,7 +68,9 @@ const KTAP: [(&str, &str); 15] = [
 ];
 
 const TESTS: &str = "kunit,notifier,tsc_aux,values-uret,values-stock,modules,transitions,demo";
-const VMLOAD_TESTS: &str = "vmload-uret,vmload-stock,traps-uret,traps-stock,migrate";
+const VMLOAD_TESTS: &str = "vmload-uret,vmload-stock,migrate";
+/// These are about SVM, and would take Bochs long.
+const TRAPS: &str = "traps-uret,traps-stock";
 
 /// How many NMIs each CPU gets in a storm.
 const NMIS: u64 = 2000;
@@ -116,6 +118,7 @@ fn boots(images: &Images, check: &Check) -> Vec<Boot> {
             Some((1, "nofsgsbase")),
         ));
     }
+    boots.push(boot(Vehicle::Qemu, TRAPS, 300, None));
     for (run, cpus) in [("storm-uret", 1), ("storm-uret", 2), ("storm-stock", 2)] {
         boots.push(Boot {
             nmis: NMIS,

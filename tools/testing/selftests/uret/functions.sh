@@ -99,8 +99,8 @@ stop_vm()
 	return 1
 }
 
-# No splat since the mark was made. That the unwinder cannot walk past a return from an interrupt that has
-# restored some of the registers it says once, as a warning.
+# No splat since the mark was made. That the unwinder cannot walk past a return from an interrupt
+# that has restored some of the registers it says once, as a warning.
 mark()
 {
 	echo "uret-mark" >/dev/kmsg
