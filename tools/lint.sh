@@ -43,7 +43,7 @@ checkpatch()
 	# With Debian's python3, which has the modules that it wants; in a folder for what it leaves.
 	found=$(cd "$BUILD" && env PATH=/usr/bin:/bin "$SOURCE/scripts/checkpatch.pl" --root "$SOURCE" --strict --no-summary \
 		--terse --show-types --ignore "$ignore" \
-		"$BUILD"/series/*[1-9]-*.patch "$BUILD"/series/0010-*.patch) || status=$?
+		"$BUILD"/series/*[1-9]-*.patch "$BUILD"/series/00[1-9]0-*.patch) || status=$?
 	[ $status -le 1 ] || die "checkpatch.pl failed: $found"
 	# This one is of a label of asm goto.
 	found=$(printf %s "$found" | grep -v "CHECK:SPACING: spaces preferred around that '%' (ctx:WxV)$" || true)
