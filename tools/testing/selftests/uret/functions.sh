@@ -100,15 +100,16 @@ stop_vm()
 }
 
 # No splat since the mark was made. That the unwinder cannot walk past a return from an interrupt
-# that has restored some of the registers it says once, as a warning.
+# that has restored some of the registers it says, as a warning.
 mark()
 {
 	echo "uret-mark" >/dev/kmsg
 }
 
+UNWINDER="can't access registers|stack going in the wrong direction"
 no_splat()
 {
-	! dmesg | sed -n '/uret-mark/h;//!H;$!d;x;p' | grep -v "can't access registers" |
+	! dmesg | sed -n '/uret-mark/h;//!H;$!d;x;p' | grep -vE "$UNWINDER" |
 		grep -E 'BUG|WARNING|Oops|general protection|Call Trace' |
 		sed 's/^/# /' | grep .
 }
