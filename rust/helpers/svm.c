@@ -8,25 +8,19 @@
 #include <asm/svm.h>
 
 /* They fault where SVM is not enabled. */
-__rust_helper bool rust_helper_vmload(unsigned long pa)
-{
-	asm goto("1: vmload %0\n\t"
-		 _ASM_EXTABLE(1b, %l[fault])
-		 : : "a" (pa) : "memory" : fault);
-	return true;
-fault:
-	return false;
+#define SVM_INSN(insn)							\
+__rust_helper bool rust_helper_##insn(unsigned long pa)			\
+{									\
+	asm goto("1: " #insn " %0\n\t"					\
+		 _ASM_EXTABLE(1b, %l[fault])				\
+		 : : "a" (pa) : "memory" : fault);			\
+	return true;							\
+fault:									\
+	return false;							\
 }
 
-__rust_helper bool rust_helper_vmsave(unsigned long pa)
-{
-	asm goto("1: vmsave %0\n\t"
-		 _ASM_EXTABLE(1b, %l[fault])
-		 : : "a" (pa) : "memory" : fault);
-	return true;
-fault:
-	return false;
-}
+SVM_INSN(vmload)
+SVM_INSN(vmsave)
 
 __rust_helper u64 rust_helper_vmcb_gs_base(const struct vmcb *vmcb)
 {

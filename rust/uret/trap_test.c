@@ -70,7 +70,6 @@ struct counts {
 	unsigned long total;
 	unsigned long nested;
 	unsigned long machine_checks;
-	unsigned long unwalkable;
 	bool nesting;
 };
 
@@ -136,19 +135,19 @@ static bool is_walkable(struct pt_regs *regs)
 	       hardirq_count() > HARDIRQ_OFFSET || in_serving_softirq();
 }
 
-/*
- * What a profiler does.  Now and then it cannot be done: where the interrupted code
- * is about to return from an interrupt, and has the registers of that half restored.
- */
+/* What a profiler does. */
 static void walk(struct pt_regs *regs)
 {
 	struct unwind_state state;
 
+	if (!is_walkable(regs))
+		return;
+
 	for (unwind_start(&state, current, regs, NULL); !unwind_done(&state);
 	     unwind_next_frame(&state))
 		;
-	if (unwind_error(&state) && is_walkable(regs))
-		this_cpu_inc(counts.unwalkable);
+	if (unwind_error(&state))
+		is_bad("the stack cannot be walked", regs);
 }
 
 static void tell(u8 what)
@@ -233,13 +232,13 @@ static int nmis_show(struct seq_file *file, void *unused)
 	int cpu;
 
 	show_names(file);
-	seq_puts(file, " total nested unwalkable\n");
+	seq_puts(file, " total nested\n");
 	for_each_possible_cpu(cpu) {
 		const struct counts *its = per_cpu_ptr(&counts, cpu);
 
 		seq_printf(file, "%d", cpu);
 		show_places(file, its->nmis);
-		seq_printf(file, " %lu %lu %lu\n", its->total, its->nested, its->unwalkable);
+		seq_printf(file, " %lu %lu\n", its->total, its->nested);
 	}
 	return 0;
 }

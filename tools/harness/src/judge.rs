@@ -215,16 +215,19 @@ pub fn compare(stock: &BTreeMap<String, i32>, uret: &BTreeMap<String, i32>) -> V
 
 /// What the kernel complained about, if anything.
 pub fn splat(text: &str) -> Option<Outcome> {
-    // On its way to a reboot, the kernel speaks for itself.
-    let last = text.split_once("URET-END reboot").map_or("", |it| it.1);
+    // On its way to a reboot, and when it dies, the kernel speaks for itself.
+    let last = match text.contains("Kernel panic") {
+        true => text,
+        false => text.split_once("URET-END reboot").map_or("", |it| it.1),
+    };
     let last = last.lines().filter(|line| {
-        ["WARNING:", "BUG:", "Oops"]
+        ["WARNING:", "BUG:", "Oops", "RIP: ", "Kernel panic"]
             .iter()
             .any(|it| line.contains(it))
     });
     let lines: Vec<&str> = text
         .lines()
-        .filter(|line| line.starts_with("URET-SPLAT ") || line.contains("Kernel panic"))
+        .filter(|line| line.starts_with("URET-SPLAT "))
         .chain(last)
         .take(6)
         .collect();
@@ -327,7 +330,8 @@ mod tests {
     fn splats_are_found() {
         assert!(splat("all is well").is_none());
         assert!(splat("URET-SPLAT WARNING: something").is_some());
-        assert!(splat("[ 1.0] Kernel panic - not syncing").is_some());
+        let dead = splat("BUG: kernel\nRIP: 0010:f\n[ 1.0] Kernel panic - not syncing").unwrap();
+        assert_eq!(dead.note.lines().count(), 3);
         assert!(splat("URET-END reboot 0\n[ 1.0] WARNING: here").is_some());
         assert!(splat("URET-END demo 0\nWARNING: a test's own").is_none());
     }

@@ -71,7 +71,8 @@ pub struct Output {
     pub seconds: u64,
 }
 
-const CMDLINE: &str = "console=ttyS0 quiet panic=-1 suspend.pm_test_delay=1 log_buf_len=2M";
+const CMDLINE: &str =
+    "console=ttyS0 quiet oops=panic panic=-1 suspend.pm_test_delay=1 log_buf_len=2M";
 
 impl Machine {
     /// Prepares a run of `run`, of at most `limit` seconds, with its files in a folder of `work`.

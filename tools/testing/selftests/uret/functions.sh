@@ -99,19 +99,26 @@ stop_vm()
 	return 1
 }
 
-# No splat since the mark was made. That the unwinder cannot walk past a return from an interrupt
-# that has restored some of the registers it says, as a warning.
+# No splat since the mark was made.
 mark()
 {
 	echo "uret-mark" >/dev/kmsg
 }
 
-UNWINDER="can't access registers|stack going in the wrong direction"
 no_splat()
 {
-	! dmesg | sed -n '/uret-mark/h;//!H;$!d;x;p' | grep -vE "$UNWINDER" |
+	! dmesg | sed -n '/uret-mark/h;//!H;$!d;x;p' |
 		grep -E 'BUG|WARNING|Oops|general protection|Call Trace' |
 		sed 's/^/# /' | grep .
+}
+
+# counted FILE COLUMN: the sum over all CPUs
+counted()
+{
+	awk -v column="$2" '
+		NR == 1 { for (i = 1; i <= NF; i++) if ($i == column) at = i }
+		NR > 1 { sum += $at }
+		END { print sum + 0 }' "$1"
 }
 
 # uses Y|N: whether kvm uses uret

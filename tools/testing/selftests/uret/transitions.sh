@@ -52,15 +52,6 @@ armed_notifier_survives_hotplug()
 		taskset $((1 << LAST)) sh -c "echo 0 >$files/armed"
 }
 
-# counted COLUMN: what uret has counted of vCPUs' FS and GS, on all CPUs
-counted()
-{
-	awk -v column="$1" '
-		NR == 1 { for (i = 1; i <= NF; i++) if ($i == column) at = i }
-		NR > 1 { sum += $at }
-		END { print sum }' "$URET/fsgs"
-}
-
 # with_idle_vm COLUMN COMMAND...: does it to a VM that does nothing but sleep and wake, so that its
 # FS and GS are still there, and must be evicted. The guest sees whether its own came with it.
 with_idle_vm()
@@ -69,9 +60,9 @@ with_idle_vm()
 	shift
 	start_vm -i || return 1
 	taskset -p $((1 << LAST)) "$VM_PID" >/dev/null
-	before=$(counted "$column")
+	before=$(counted "$URET/fsgs" "$column")
 	"$@" && stop_vm || return 1
-	uses N || [ "$(counted "$column")" -gt "$before" ]
+	uses N || [ "$(counted "$URET/fsgs" "$column")" -gt "$before" ]
 }
 
 # A vCPU that sleeps does not move: it is the CPU that has to put back what it has of it.
@@ -80,9 +71,9 @@ offline_with_sleeping_vm()
 	# Another task on that CPU, and they are gone already.
 	taskset -p 1 $$ >/dev/null
 	start_vm -c "$LAST" -s && sleep 0.5 || return 1
-	before=$(counted evicted)
+	before=$(counted "$URET/fsgs" evicted)
 	echo 0 >"$ONLINE" || return 1
-	after=$(counted evicted)
+	after=$(counted "$URET/fsgs" evicted)
 	echo 1 >"$ONLINE" && stop_vm || return 1
 	taskset -p $(((1 << CPUS) - 1)) $$ >/dev/null
 	uses N || [ "$after" -gt "$before" ]
@@ -98,9 +89,9 @@ worker_exits_beside_sleeping_vm()
 	worker=$(grep -l '^kvm-nx' /proc/"$other"/task/*/comm | cut -d/ -f5)
 	[ -n "$worker" ] && taskset -p $((1 << LAST)) "$worker" >/dev/null || return 1
 	start_vm -c "$LAST" -s && sleep 0.5 || return 1
-	before=$(counted evicted)
+	before=$(counted "$URET/fsgs" evicted)
 	kill "$other" && wait "$other" || return 1
-	after=$(counted evicted)
+	after=$(counted "$URET/fsgs" evicted)
 	stop_vm || return 1
 	taskset -p $(((1 << CPUS) - 1)) $$ >/dev/null
 	uses N || [ "$after" -gt "$before" ]
@@ -125,10 +116,10 @@ last_vm_is_killed()
 sleeping_vm_gets_ldt()
 {
 	taskset -p 1 $$ >/dev/null
-	before=$(counted evicted)
+	before=$(counted "$URET/fsgs" evicted)
 	"$DIR/run_vm" -c "$LAST" -l || return 1
 	taskset -p $(((1 << CPUS) - 1)) $$ >/dev/null
-	uses N || [ "$(counted evicted)" -gt "$before" ]
+	uses N || [ "$(counted "$URET/fsgs" evicted)" -gt "$before" ]
 }
 
 # sleep_as_far_as LEVEL: see Documentation/power/basic-pm-debugging.rst

@@ -4,12 +4,19 @@
  * KVM, and for user space that saves and restores it.
  */
 #define _GNU_SOURCE
+#include <pthread.h>
+#include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
+#include <sys/ptrace.h>
+#include <sys/user.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "kselftest_harness.h"
 
 #include "common.h"
+#include "guest.h"
 #include "host.h"
 #include "regs_vm.h"
 
@@ -78,6 +85,84 @@ TEST_F_TIMEOUT(vmload, is_reset_when_a_guest_shuts_down, TIMEOUT)
 	if (access("/sys/module/kvm_amd", F_OK))
 		SKIP(return, "KVM keeps it: not on VMX");
 	ASSERT_EQ(0, regs_vm_shut_down(&self->vm, 1, 20)) TH_LOG("%s", self->vm.vm.error);
+}
+
+/* A VM that mostly sleeps, in a thread of its own. */
+struct sleeper {
+	int cpu;
+	volatile bool stop;
+	struct vm vm;
+};
+
+static void *sleeper(void *arg)
+{
+	struct sleeper *it = arg;
+	bool failed = host_pin(it->cpu) || vm_create(&it->vm, 1);
+
+	while (!failed && !it->stop)
+		failed = vm_run(&it->vm, GUEST_HLT, 10);
+	return failed ? it->vm.error : NULL;
+}
+
+/* A task on that CPU: it ends well if its DS is null whenever it looks. */
+static pid_t start_task(int cpu)
+{
+	pid_t pid = fork();
+
+	if (pid)
+		return pid;
+	if (host_pin(cpu))
+		_exit(1);
+	for (int i = 0; i < 1000; i++) {
+		unsigned short ds;
+
+		asm volatile("mov %%ds, %0" : "=r" (ds));
+		if (ds)
+			_exit(2);
+		usleep(1000);
+	}
+	_exit(0);
+}
+
+/* Stops it, and lets it go on with something else in DS and ES. */
+static int poke(pid_t pid, unsigned long selector)
+{
+	int status;
+
+	if (ptrace(PTRACE_INTERRUPT, pid, NULL, NULL) || waitpid(pid, &status, 0) != pid ||
+	    !WIFSTOPPED(status) ||
+	    ptrace(PTRACE_POKEUSER, pid, offsetof(struct user_regs_struct, ds), selector) ||
+	    ptrace(PTRACE_POKEUSER, pid, offsetof(struct user_regs_struct, es), selector))
+		return -1;
+	/* Let the other CPU go idle. */
+	usleep(2000);
+	return ptrace(PTRACE_CONT, pid, NULL, NULL);
+}
+
+/* There is no LDT, so a selector of it is made 0, whatever the guest's LDTR is. */
+TEST_F_TIMEOUT(vmload, is_no_ldt_for_tasks, TIMEOUT)
+{
+	struct sleeper vm = { .cpu = self->cpu };
+	pthread_t thread;
+	int status;
+	pid_t pid;
+	void *error;
+
+	if (!self->cpu)
+		SKIP(return, "nobody can wake it: only one CPU");
+	ASSERT_EQ(0, host_pin(0));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, sleeper, &vm));
+	pid = start_task(self->cpu);
+	ASSERT_GT(pid, 0);
+	ASSERT_EQ(0, ptrace(PTRACE_SEIZE, pid, NULL, NULL));
+	for (int i = 0; i < 100; i++)
+		ASSERT_EQ(0, poke(pid, 8 * i | 7));
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	ASSERT_EQ(0, status);
+	vm.stop = true;
+	pthread_join(thread, &error);
+	ASSERT_EQ(NULL, error) TH_LOG("%s", (char *)error);
+	vm_destroy(&vm.vm);
 }
 
 /* That this was put to the test at all, and stock is stock. */
