@@ -19,6 +19,7 @@
 #include <linux/debugfs.h>
 #include <linux/hw_breakpoint.h>
 #include <linux/io.h>
+#include <linux/kallsyms.h>
 #include <linux/kprobes.h>
 #include <linux/kthread.h>
 #include <linux/mmu_context.h>
@@ -135,6 +136,21 @@ static bool is_walkable(struct pt_regs *regs)
 	       hardirq_count() > HARDIRQ_OFFSET || in_serving_softirq();
 }
 
+/*
+ * Where all registers are pushed, the return address is in one of them meanwhile, and
+ * the instruction after that, mov %rax, %rsp, has the ORC data of before.  With stock
+ * KVM, too.
+ */
+static bool is_entering(unsigned long ip)
+{
+	static const u8 mov_rax_rsp[] = { 0x48, 0x89, 0xc4 };
+	char name[KSYM_SYMBOL_LEN];
+
+	sprint_symbol_no_offset(name, ip);
+	return !strcmp(name, "error_entry") || !strcmp(name, "paranoid_entry") ||
+	       !memcmp((void *)ip, mov_rax_rsp, sizeof(mov_rax_rsp));
+}
+
 /* What a profiler does. */
 static void walk(struct pt_regs *regs)
 {
@@ -146,7 +162,7 @@ static void walk(struct pt_regs *regs)
 	for (unwind_start(&state, current, regs, NULL); !unwind_done(&state);
 	     unwind_next_frame(&state))
 		;
-	if (unwind_error(&state))
+	if (unwind_error(&state) && !is_entering(regs->ip))
 		is_bad("the stack cannot be walked", regs);
 }
 

@@ -143,7 +143,7 @@ impl Machine {
     /// Injects so many NMIs on each CPU, with machine checks in between. In QEMU only.
     pub fn storming(self, nmis: u64) -> Self {
         Self {
-            storm: Some(Storm::new(nmis, &self.dir)),
+            storm: Some(Storm::new(nmis, self.run == "storm-uret", &self.dir)),
             ..self
         }
     }

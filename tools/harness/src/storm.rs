@@ -22,7 +22,10 @@ pub const READY: &str = "URET-STORM ready";
 const PORT: &str = "0x402";
 
 /// A machine check comes after so many NMIs.
-const MACHINE_CHECK_EVERY: u64 = 50;
+const MACHINE_CHECK_EVERY: u64 = 10;
+
+/// For so many NMIs, at least one machine check must hit a CPU that has a guest's state, and runs.
+const WINDOW_EVERY: u64 = 5000;
 
 /// One that a kernel survives on an AMD CPU: valid, uncorrected, enabled, signaled, and deferred; RIP
 /// is valid. In bank 2, as Linux leaves the first ones alone on some.
@@ -30,6 +33,11 @@ const MACHINE_CHECK: &str = "2 0xb100100000000000 5 0 0";
 
 /// What the guests of the selftests have in CR3, see vm.c.
 const GUEST_CR3: u64 = 0x1000;
+
+/// Where modules are, KVM among them, and what TR is when it is the host's.
+const MODULES: u64 = 0xffff_ffff_a000_0000;
+const HOST_TR: u64 = 0x40;
+const IF: u64 = 1 << 9;
 
 /// The longest gap between two, in microseconds.
 const LONGEST_GAP: u64 = 500;
@@ -41,14 +49,17 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct Storm {
     pub nmis: u64,
+    /// Whether there must be machine checks while a guest's state is in the CPU.
+    window: bool,
     qmp: PathBuf,
     console: PathBuf,
 }
 
 impl Storm {
-    pub fn new(nmis: u64, dir: &Path) -> Self {
+    pub fn new(nmis: u64, window: bool, dir: &Path) -> Self {
         Self {
             nmis,
+            window,
             qmp: dir.join("qmp"),
             console: dir.join("console"),
         }
@@ -82,7 +93,7 @@ impl Storm {
         let mut qmp = Qmp::connect(&self.qmp)?;
         let mut console = UnixStream::connect(&self.console).context("the debug console")?;
         let mut gaps = Gaps::new();
-        let (mut machine_checks, mut seen, seed) = (0, 0, gaps.seed);
+        let (mut injected, mut seen, seed) = (Vec::new(), 0, gaps.seed);
 
         console.set_read_timeout(Some(PATIENCE))?;
         let start = Instant::now();
@@ -95,11 +106,11 @@ impl Storm {
                 );
             }
             gaps.wait();
-            qmp.execute(r#"{"execute":"inject-nmi"}"#)?;
+            qmp.nmi()?;
             let lost = |what: &str| format!("NMI {nmi} of seed {seed} {what}");
             let mut missing: Vec<u8> = (0..cpus as u8).collect();
             while !missing.is_empty() {
-                match told(&mut console).with_context(|| lost("was lost"))? {
+                match told(&mut console).with_context(|| lost(&qmp.lost(&mut console)))? {
                     b'M' => seen += 1,
                     cpu => {
                         let known = missing.iter().position(|it| *it == cpu);
@@ -112,18 +123,30 @@ impl Storm {
             // It may come after the NMI that it came before, but no later.
             let since = nmi % MACHINE_CHECK_EVERY;
             ensure!(
-                since < 3 || seen == machine_checks,
-                lost(&format!("found {seen} machine checks of {machine_checks}"))
+                since < 3 || seen == injected.len(),
+                lost(&format!(
+                    "found {seen} machine checks of {}",
+                    injected.len()
+                ))
             );
             if since == 0 && nmi + 3 < self.nmis {
                 gaps.wait();
                 let cpu = nmi / MACHINE_CHECK_EVERY % u64::from(cpus);
-                machine_checks += u64::from(qmp.machine_check(cpu)?);
+                injected.extend(qmp.machine_check(cpu)?);
             }
         }
+        let times = |place| injected.iter().filter(|it| **it == place).count();
+        let (window, idle) = (times(Place::Window), times(Place::IdleWindow));
+        ensure!(
+            !self.window || (window as u64 >= self.nmis / WINDOW_EVERY && idle > 0),
+            "only {window} machine checks while a guest's state was in the CPU, {idle} while idle"
+        );
         Ok(format!(
-            "{} NMIs on each of {cpus} CPUs and {machine_checks} machine checks, seed {seed}",
-            self.nmis
+            "{} NMIs on each of {cpus} CPUs and {} machine checks, {} of them while a guest's state \
+             was in the CPU, which was idle in {idle}; seed {seed}",
+            self.nmis,
+            injected.len(),
+            window + idle
         ))
     }
 }
@@ -169,6 +192,36 @@ impl Gaps {
 fn register(registers: &str, name: &str) -> Option<u64> {
     let value = registers.split_once(name)?.1;
     u64::from_str_radix(value.split_whitespace().next()?, 16).ok()
+}
+
+/// Where a CPU is, in the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// In user mode or in the kernel, with its own state.
+    Own,
+    /// In the kernel, with a guest's.
+    Window,
+    /// Likewise, and halted.
+    IdleWindow,
+}
+
+impl Place {
+    /// Returns where a CPU with these registers is, or nothing if it may be in a guest, or on the way
+    /// there. Interrupts are enabled on that way, too, but only in KVM.
+    fn of(registers: &str) -> Option<Self> {
+        let get = |name| register(registers, name);
+        let halted = get("HLT=")? == 1;
+        let kernel = halted || (get("RFL=")? & IF != 0 && get("RIP=")? < MODULES);
+
+        match get("TR =")? {
+            _ if get("CR3=")? == GUEST_CR3 => None,
+            _ if get("CPL=")? == 3 => Some(Self::Own),
+            _ if !kernel => None,
+            HOST_TR => Some(Self::Own),
+            _ if halted => Some(Self::IdleWindow),
+            _ => Some(Self::Window),
+        }
+    }
 }
 
 /// QEMU's monitor.
@@ -220,20 +273,47 @@ impl Qmp {
         Ok(said.as_str().unwrap_or_default().to_string())
     }
 
-    /// Injects a machine check if the CPU is in user mode or halted. If it may be near VMRUN, the guest
-    /// may get it: QEMU does not look whether it is intercepted. Returns whether it did.
-    fn machine_check(&mut self, cpu: u64) -> Result<bool> {
+    /// Says what is known of one that has not come: whether NMIs come at all still.
+    fn lost(&mut self, console: &mut UnixStream) -> String {
+        let another = self.nmi().and_then(|()| told(console));
+        let registers = self.monitor(0, "info registers -a");
+
+        format!(
+            "was lost; {}; the CPUs:\n{}",
+            match another {
+                Ok(_) => "another one has come".to_string(),
+                Err(err) => format!("another one has not come either, {err:#}"),
+            },
+            registers.unwrap_or_default()
+        )
+    }
+
+    /// Does it while the machine stands still, wherever it was. VMRUN and #VMEXIT write to the word
+    /// that has what is pending, and an NMI that another thread adds just then may be gone.
+    fn stopped<R>(&mut self, what: impl FnOnce(&mut Self) -> Result<R>) -> Result<R> {
         self.execute(r#"{"execute":"stop"}"#)?;
-        let registers = self.monitor(cpu, "info registers")?;
-        let in_guest = register(&registers, "CR3=") == Some(GUEST_CR3);
-        let hits_host = !in_guest
-            && (register(&registers, "CPL=") == Some(3) || register(&registers, "HLT=") == Some(1));
-        if hits_host {
-            let said = self.monitor(cpu, &format!("mce {cpu} {MACHINE_CHECK}"))?;
-            ensure!(said.is_empty(), "mce: {said}");
-        }
+        let result = what(self)?;
         self.execute(r#"{"execute":"cont"}"#)?;
-        Ok(hits_host)
+        Ok(result)
+    }
+
+    /// Injects an NMI on each CPU.
+    fn nmi(&mut self) -> Result<()> {
+        self.stopped(|qmp| qmp.execute(r#"{"execute":"inject-nmi"}"#))?;
+        Ok(())
+    }
+
+    /// Injects a machine check, unless a guest may get it: QEMU does not look whether it is
+    /// intercepted. Returns where the CPU was.
+    fn machine_check(&mut self, cpu: u64) -> Result<Option<Place>> {
+        self.stopped(|qmp| {
+            let place = Place::of(&qmp.monitor(cpu, "info registers")?);
+            if place.is_some() {
+                let said = qmp.monitor(cpu, &format!("mce {cpu} {MACHINE_CHECK}"))?;
+                ensure!(said.is_empty(), "mce: {said}");
+            }
+            Ok(place)
+        })
     }
 }
 
@@ -241,11 +321,27 @@ impl Qmp {
 mod tests {
     use super::*;
 
+    const REGISTERS: &str =
+        "RIP=ffffffff8157b03f RFL=00000246 [---Z-P-] CPL=0 II=0 A20=1 SMM=0 HLT=0\r\n\
+         TR =0050 0000000000000000 0000006f 00008300 DPL=0\r\nCR0=80050033 CR2=0 CR3=0000000001001000";
+
     #[test]
     fn registers_are_found() {
-        let said = "RIP=ffffffff8157b03f RFL=00000246\r\nCR0=80050033 CR2=0 CR3=0000000000001000";
-        assert_eq!(register(said, "RIP="), Some(0xffff_ffff_8157_b03f));
-        assert_eq!(register(said, "CR3="), Some(GUEST_CR3));
-        assert_eq!(register(said, "CR8="), None);
+        assert_eq!(register(REGISTERS, "RIP="), Some(0xffff_ffff_8157_b03f));
+        assert_eq!(register(REGISTERS, "TR ="), Some(0x50));
+        assert_eq!(register(REGISTERS, "CR8="), None);
+    }
+
+    #[test]
+    fn places_are_told_apart() {
+        let of = |from, to| Place::of(&REGISTERS.replace(from, to));
+
+        assert_eq!(of("", ""), Some(Place::Window));
+        assert_eq!(of("HLT=0", "HLT=1"), Some(Place::IdleWindow));
+        assert_eq!(of("TR =0050", "TR =0040"), Some(Place::Own));
+        assert_eq!(of("CPL=0", "CPL=3"), Some(Place::Own));
+        assert_eq!(of("CR3=000000000100", "CR3=000000000000"), None);
+        assert_eq!(of("RFL=00000246", "RFL=00000046"), None);
+        assert_eq!(of("RIP=ffffffff8", "RIP=ffffffffa"), None);
     }
 }
