@@ -137,18 +137,23 @@ static bool is_walkable(struct pt_regs *regs)
 }
 
 /*
- * Where all registers are pushed, the return address is in one of them meanwhile, and
- * the instruction after that, mov %rax, %rsp, has the ORC data of before.  With stock
- * KVM, too.
+ * Where ORC does not know the way, with stock KVM neither: while all registers are
+ * pushed, the return address is in one of them; mov %rax, %rsp after that has the ORC
+ * data of before; and a task that has not run yet is to return to the first byte of
+ * ret_from_fork_asm(), while the unwinder looks before that.
  */
-static bool is_entering(unsigned long ip)
+static bool is_trackless(unsigned long from, unsigned long to)
 {
 	static const u8 mov_rax_rsp[] = { 0x48, 0x89, 0xc4 };
 	char name[KSYM_SYMBOL_LEN];
 
-	sprint_symbol_no_offset(name, ip);
-	return !strcmp(name, "error_entry") || !strcmp(name, "paranoid_entry") ||
-	       !memcmp((void *)ip, mov_rax_rsp, sizeof(mov_rax_rsp));
+	sprint_symbol_no_offset(name, from);
+	if (!strcmp(name, "error_entry") || !strcmp(name, "paranoid_entry") ||
+	    !memcmp((void *)from, mov_rax_rsp, sizeof(mov_rax_rsp)))
+		return true;
+
+	sprint_symbol_no_offset(name, to);
+	return !strcmp(name, "ret_from_fork_asm");
 }
 
 /* What a profiler does. */
@@ -162,7 +167,7 @@ static void walk(struct pt_regs *regs)
 	for (unwind_start(&state, current, regs, NULL); !unwind_done(&state);
 	     unwind_next_frame(&state))
 		;
-	if (unwind_error(&state) && !is_entering(regs->ip))
+	if (unwind_error(&state) && !is_trackless(regs->ip, state.ip))
 		is_bad("the stack cannot be walked", regs);
 }
 

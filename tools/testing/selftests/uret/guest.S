@@ -5,6 +5,7 @@
  *
  *	rdi	what to do: GUEST_*
  *	rsi	N
+ *	rbp	how long GUEST_HLT lasts, in ticks of KVM's APIC bus
  *	r10	not 0: leave the looking out, for measurements
  *	r12	what TSC_AUX should be
  *	r13	what KERNEL_GS_BASE should be; grows
@@ -32,7 +33,7 @@
 
 	.macro	wrmsr_eax msr, value
 	movl	$\msr, %ecx
-	movl	$\value, %eax
+	movl	\value, %eax
 	xorl	%edx, %edx
 	wrmsr
 	.endm
@@ -47,9 +48,9 @@ guest_start:
 	rdmsr
 	orl	$0xc00, %eax
 	wrmsr
-	wrmsr_eax X2APIC_SVR, 0x1ff
-	wrmsr_eax X2APIC_TDCR, 0xb
-	wrmsr_eax X2APIC_LVTT, GUEST_VECTOR
+	wrmsr_eax X2APIC_SVR, $0x1ff
+	wrmsr_eax X2APIC_TDCR, $0xb
+	wrmsr_eax X2APIC_LVTT, $GUEST_VECTOR
 1:
 	marker	'O'
 	testq	%rsi, %rsi
@@ -61,7 +62,7 @@ guest_start:
 	cmpl	$GUEST_TURN, %edi
 	je	6f
 	ja	7f
-	wrmsr_eax X2APIC_TMICT, GUEST_TIMER
+	wrmsr_eax X2APIC_TMICT, %ebp
 	call	idle
 	jmp	4f
 6:	outb	%al, $GUEST_PORT_TURN
@@ -204,7 +205,7 @@ guest_irq:
 	leaq	idle_done(%rip), %rax
 	movq	%rax, 24(%rsp)
 1:
-	wrmsr_eax X2APIC_EOI, 0
+	wrmsr_eax X2APIC_EOI, $0
 	popq	%rdx
 	popq	%rcx
 	popq	%rax

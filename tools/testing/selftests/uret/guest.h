@@ -23,6 +23,7 @@
 #define GUEST_VECTOR	0x40	/* of its timer */
 #define GUEST_TURN_VECTOR	0x41
 #define GUEST_TIMER	300000	/* ticks of KVM's APIC bus, 1 ns each */
+#define GUEST_LONG_TIMER (10 * GUEST_TIMER)
 #define GUEST_CODE	0x8000
 
 #ifndef __ASSEMBLER__

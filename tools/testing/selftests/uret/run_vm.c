@@ -2,9 +2,10 @@
 /*
  * Runs a VM until it is told to stop, for tests of what happens meanwhile.
  *
- *	run_vm [-c CPU] [-i | -s | -l] [-v 1|2] [-t SECONDS]
+ *	run_vm [-c CPU] [-i | -I | -s | -l] [-v 1|2] [-t SECONDS]
  *
- * With -i the guest does nothing but sleep and wake, with -s it sleeps until the
+ * With -i the guest does nothing but sleep and wake, with -I it sleeps ten times
+ * as long at a time, so that the CPU is mostly idle; with -s it sleeps until the
  * end, and then looks at its registers. With -l it sleeps until another thread, on
  * CPU 0, has given this one an LDT, and ends if that can be used.
  *
@@ -102,15 +103,18 @@ failed:
 
 int main(int argc, char **argv)
 {
-	int cpu = -1, idle = 0, sleeper = 0, ldt = 0, values = 1, seconds = 0, opt;
+	int cpu = -1, idle = 0, timer = 0, sleeper = 0, ldt = 0, values = 1, seconds = 0, opt;
 	time_t end;
 	struct vm vm;
 
-	while ((opt = getopt(argc, argv, "c:islv:t:")) != -1) {
+	while ((opt = getopt(argc, argv, "c:iIslv:t:")) != -1) {
 		switch (opt) {
 		case 'c':
 			cpu = atoi(optarg);
 			break;
+		case 'I':
+			timer = GUEST_LONG_TIMER;
+			/* fall through */
 		case 'i':
 			idle = 1;
 			break;
@@ -128,7 +132,7 @@ int main(int argc, char **argv)
 			break;
 		default:
 			fprintf(stderr,
-				"usage: run_vm [-c CPU] [-i | -s | -l] [-v 1|2] [-t SECONDS]\n");
+				"usage: run_vm [-c CPU] [-i | -I | -s | -l] [-v 1|2] [-t SECONDS]\n");
 			return 2;
 		}
 	}
@@ -141,6 +145,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "run_vm: %s\n", vm.error);
 		return 1;
 	}
+	vm.timer = timer;
 	if (sleeper)
 		return sleep_until_told(&vm);
 	if (ldt)
@@ -150,7 +155,7 @@ int main(int argc, char **argv)
 		/* An exit to user space, exits in the kernel, idle, in turn. */
 		int what = idle ? GUEST_HLT : i % 3;
 
-		if (vm_run(&vm, what, what != GUEST_HLT ? 200 : idle ? 1000 : 5)) {
+		if (vm_run(&vm, what, what != GUEST_HLT ? 200 : timer ? 100 : idle ? 1000 : 5)) {
 			fprintf(stderr, "run_vm: %s\n", vm.error);
 			return 1;
 		}

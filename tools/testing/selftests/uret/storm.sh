@@ -41,7 +41,7 @@ start_vms()
 {
 	vms="" mixed="" spinning="" busy=CONT
 	for cpu in $(seq 0 $((CPUS - 1))); do
-		for kind in "" -i; do
+		for kind in "" -I; do
 			start_vm -c "$cpu" $kind || return 1
 			vms="$vms $VM_PID:$out"
 			[ -n "$kind" ] || mixed="$mixed $VM_PID"

@@ -102,7 +102,8 @@ TEST_F_TIMEOUT(traps, breakpoints_are_taken_while_idle, TIMEOUT)
 	for (int i = 0; i < 200 && after <= before; i++) {
 		ASSERT_EQ(0, host_pin(i % (self->cpu + 1)));
 		ASSERT_EQ(0, vm_create(&vm, 1)) TH_LOG("%s", vm.error);
-		ASSERT_EQ(0, vm_run(&vm, GUEST_HLT, 100)) TH_LOG("%s", vm.error);
+		vm.timer = GUEST_LONG_TIMER;
+		ASSERT_EQ(0, vm_run(&vm, GUEST_HLT, 10)) TH_LOG("%s", vm.error);
 		vm_destroy(&vm);
 		after = 0;
 		for (int cpu = 0; cpu <= self->cpu; cpu++)

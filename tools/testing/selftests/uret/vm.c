@@ -302,7 +302,7 @@ int vm_run(struct vm *vm, int what, uint64_t times)
 {
 	struct kvm_regs regs = {
 		.rip = GUEST_CODE, .rsp = STACK, .rflags = 2,
-		.rdi = what, .rsi = times, .r10 = vm->lean,
+		.rdi = what, .rsi = times, .rbp = vm->timer ?: GUEST_TIMER, .r10 = vm->lean,
 		.r12 = vm->tsc_aux, .r13 = vm->kernel_gs_base, .r14 = vm->syscall,
 	};
 	struct kvm_mp_state runnable = { .mp_state = KVM_MP_STATE_RUNNABLE };
