@@ -112,11 +112,12 @@ int main(int argc, char **argv)
 		case 'c':
 			cpu = atoi(optarg);
 			break;
-		case 'I':
-			timer = GUEST_LONG_TIMER;
-			/* fall through */
 		case 'i':
 			idle = 1;
+			break;
+		case 'I':
+			idle = 1;
+			timer = GUEST_LONG_TIMER;
 			break;
 		case 's':
 			sleeper = 1;
