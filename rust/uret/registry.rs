@@ -369,21 +369,24 @@ pub(crate) fn add(owner: Owner, msr: u32) -> Result<usize> {
     }
     let _lock = CHANGE.lock();
 
-    {
-        let token = preempt_disable();
-        let hw = ThisCpuMsrs::<true>(&token);
-
-        // If it is in a slot already, it may hold a guest's value, but it surely takes it.
-        hw.write(msr, hw.read(msr)?)?;
-    }
+    // Before it is touched: another owner's may hold a guest's value.
     let slot = SLOTS.add(owner, msr)?;
 
     // A CPU that comes online later finds the slot by itself.
-    read_host_everywhere(1 << slot)
+    write_back(msr)
+        .and_then(|()| read_host_everywhere(1 << slot))
         .inspect_err(|_| {
             remove(1 << slot);
         })
         .map(|()| slot)
+}
+
+/// Writes to an MSR what it has.
+fn write_back(msr: u32) -> Result {
+    let token = preempt_disable();
+    let hw = ThisCpuMsrs::<true>(&token);
+
+    hw.write(msr, hw.read(msr)?)
 }
 
 /// Reads the host's values of the slots in the bitmap `which` on every CPU that is online.

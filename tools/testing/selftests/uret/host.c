@@ -63,16 +63,12 @@ static int read_msr(int i, uint64_t *value)
 	return pread(msr_fd, value, sizeof(*value), msrs[i].index) == sizeof(*value) ? 0 : -1;
 }
 
-static void init_msrs(unsigned int cpu)
+static const char *get_msrs(void)
 {
-	char path[32];
-
-	if (msr_fd >= 0)
-		close(msr_fd);
-	snprintf(path, sizeof(path), "/dev/cpu/%u/msr", cpu);
-	msr_fd = open(path, O_RDONLY | O_CLOEXEC);
-	for (int i = 0; msr_fd >= 0 && i < ARRAY_SIZE(msrs); i++)
-		read_msr(i, &msr_values[i]);
+	for (int i = 0; i < ARRAY_SIZE(msrs); i++)
+		if (read_msr(i, &msr_values[i]))
+			return "the MSRs cannot be read";
+	return NULL;
 }
 
 static const char *compare_msrs(void)
@@ -88,10 +84,10 @@ static const char *compare_msrs(void)
 }
 
 /*
- * The kernel reads them for us, and a vCPU that gets the CPU between our entry
+ * The kernel reads MSRs for us, and a vCPU that gets the CPU between our entry
  * and that may leave its values there, as it should.  So nobody else may run.
  */
-static const char *check_msrs(void)
+static const char *do_alone(const char *(*what)(void))
 {
 	struct sched_param old, param = { .sched_priority = 50 };
 	int policy = sched_getscheduler(0);
@@ -101,9 +97,21 @@ static const char *check_msrs(void)
 		return "there is no /dev/cpu/N/msr: is the module msr loaded?";
 	if (sched_getparam(0, &old) || sched_setscheduler(0, SCHED_FIFO, &param))
 		return "SCHED_FIFO is refused";
-	wrong = compare_msrs();
+	wrong = what();
 	sched_setscheduler(0, policy, &old);
 	return wrong;
+}
+
+static void init_msrs(unsigned int cpu)
+{
+	char path[32];
+
+	if (msr_fd >= 0)
+		close(msr_fd);
+	snprintf(path, sizeof(path), "/dev/cpu/%u/msr", cpu);
+	msr_fd = open(path, O_RDONLY | O_CLOEXEC);
+	/* If it cannot be done, host_check() cannot either, and says so. */
+	do_alone(get_msrs);
 }
 
 void host_init(void)
@@ -135,5 +143,5 @@ const char *host_check(void)
 	/* SYSCALL needs LSTAR, STAR and FMASK; SYSRET STAR. */
 	if (syscall(SYS_gettid) != tid)
 		return "a system call returned nonsense";
-	return check_msrs();
+	return do_alone(compare_msrs);
 }

@@ -70,13 +70,13 @@ nothing_bad()
 	[ -z "$(cat "$TRAPS/bad")" ]
 }
 
-ktap_set_plan 9
+ktap_set_plan 10
 mark
 # The kernel warns of handlers that take a millisecond, which it may, emulated.
 echo 1000000000 >/sys/kernel/debug/x86/nmi_longest_ns
 # Otherwise KVM spends the time that guests sleep in their threads.
 echo 0 >/sys/module/kvm/parameters/halt_poll_ns
-start_vms || ktap_print_msg "no VM"
+check "VMs run" start_vms
 echo "URET-STORM ready"
 check "all NMIs have come" await
 check "each VM and its thread have seen their own registers only" stop_vms
