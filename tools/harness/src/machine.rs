@@ -118,8 +118,13 @@ impl Machine {
             // Otherwise the first CPU alone gets NMIs from outside.
             format!("apic_extnmi=all uret.nmis={} ", it.nmis)
         });
+        // Otherwise a thread prints, and the last lines may be lost with the CPU that it is on.
+        let console = match self.run.as_str() {
+            "reboot" => "earlycon=uart8250,io,0x3f8 keep_bootcon ",
+            _ => "",
+        };
         format!(
-            "{CMDLINE} {vehicle}{storm}{} uret.run={}",
+            "{CMDLINE} {vehicle}{storm}{console}{} uret.run={}",
             self.options, self.run
         )
     }
