@@ -63,42 +63,35 @@ static int read_msr(int i, uint64_t *value)
 	return pread(msr_fd, value, sizeof(*value), msrs[i].index) == sizeof(*value) ? 0 : -1;
 }
 
-static const char *get_msrs(void)
-{
-	for (int i = 0; i < ARRAY_SIZE(msrs); i++)
-		if (read_msr(i, &msr_values[i]))
-			return "the MSRs cannot be read";
-	return NULL;
-}
-
-static const char *compare_msrs(void)
-{
-	uint64_t value;
-
-	for (int i = 0; i < ARRAY_SIZE(msrs); i++)
-		if (read_msr(i, &value))
-			return "the MSRs cannot be read";
-		else if (value != msr_values[i])
-			return msrs[i].wrong;
-	return NULL;
-}
-
 /*
- * The kernel reads MSRs for us, and a vCPU that gets the CPU between our entry
+ * The kernel reads them for us, and a vCPU that gets the CPU between our entry
  * and that may leave its values there, as it should.  So nobody else may run.
  */
-static const char *do_alone(const char *(*what)(void))
+static const char *read_msrs(uint64_t *values)
 {
 	struct sched_param old, param = { .sched_priority = 50 };
 	int policy = sched_getscheduler(0);
-	const char *wrong;
+	const char *wrong = NULL;
 
 	if (msr_fd < 0)
 		return "there is no /dev/cpu/N/msr: is the module msr loaded?";
 	if (sched_getparam(0, &old) || sched_setscheduler(0, SCHED_FIFO, &param))
 		return "SCHED_FIFO is refused";
-	wrong = what();
+	for (int i = 0; i < ARRAY_SIZE(msrs); i++)
+		if (read_msr(i, &values[i]))
+			wrong = "the MSRs cannot be read";
 	sched_setscheduler(0, policy, &old);
+	return wrong;
+}
+
+static const char *check_msrs(void)
+{
+	uint64_t values[ARRAY_SIZE(msrs)];
+	const char *wrong = read_msrs(values);
+
+	for (int i = 0; !wrong && i < ARRAY_SIZE(msrs); i++)
+		if (values[i] != msr_values[i])
+			wrong = msrs[i].wrong;
 	return wrong;
 }
 
@@ -111,7 +104,7 @@ static void init_msrs(unsigned int cpu)
 	snprintf(path, sizeof(path), "/dev/cpu/%u/msr", cpu);
 	msr_fd = open(path, O_RDONLY | O_CLOEXEC);
 	/* If it cannot be done, host_check() cannot either, and says so. */
-	do_alone(get_msrs);
+	read_msrs(msr_values);
 }
 
 void host_init(void)
@@ -143,5 +136,5 @@ const char *host_check(void)
 	/* SYSCALL needs LSTAR, STAR and FMASK; SYSRET STAR. */
 	if (syscall(SYS_gettid) != tid)
 		return "a system call returned nonsense";
-	return do_alone(compare_msrs);
+	return check_msrs();
 }

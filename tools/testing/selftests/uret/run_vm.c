@@ -103,7 +103,8 @@ failed:
 
 int main(int argc, char **argv)
 {
-	int cpu = -1, idle = 0, timer = 0, sleeper = 0, ldt = 0, values = 1, seconds = 0, opt;
+	int cpu = -1, idle = 0, sleeps = 5, timer = GUEST_TIMER, sleeper = 0, ldt = 0;
+	int values = 1, seconds = 0, opt;
 	time_t end;
 	struct vm vm;
 
@@ -114,9 +115,11 @@ int main(int argc, char **argv)
 			break;
 		case 'i':
 			idle = 1;
+			sleeps = 1000;
 			break;
 		case 'I':
 			idle = 1;
+			sleeps = 100;
 			timer = GUEST_LONG_TIMER;
 			break;
 		case 's':
@@ -156,7 +159,7 @@ int main(int argc, char **argv)
 		/* An exit to user space, exits in the kernel, idle, in turn. */
 		int what = idle ? GUEST_HLT : i % 3;
 
-		if (vm_run(&vm, what, what != GUEST_HLT ? 200 : timer ? 100 : idle ? 1000 : 5)) {
+		if (vm_run(&vm, what, what == GUEST_HLT ? sleeps : 200)) {
 			fprintf(stderr, "run_vm: %s\n", vm.error);
 			return 1;
 		}

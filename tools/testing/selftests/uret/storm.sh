@@ -18,8 +18,7 @@ SHARE=50
 await()
 {
 	before=-1 idle=0
-	while [ "$(counted "$TRAPS/nmis" total)" -lt $((N * CPUS)) ]; do
-		now="$(counted "$TRAPS/nmis" total)"
+	while now="$(counted "$TRAPS/nmis" total)" && [ "$now" -lt $((N * CPUS)) ]; do
 		# Now the CPUs have much to do, now they are idle for a while.
 		[ "$busy" = CONT ] && busy=STOP || busy=CONT
 		for pid in $mixed $spinning; do kill -$busy "$pid"; done
@@ -30,10 +29,10 @@ await()
 	done
 }
 
-# enough FILE PLACE
+# enough PLACE
 enough()
 {
-	[ "$(counted "$TRAPS/$1" "$2")" -ge $((N * CPUS * SHARE / 10000)) ]
+	[ "$(counted "$TRAPS/nmis" "$1")" -ge $((N * CPUS * SHARE / 10000)) ]
 }
 
 # A mix of everything, one that mostly sleeps, and a task that never does, on each CPU.
@@ -81,11 +80,11 @@ echo "URET-STORM ready"
 check "all NMIs have come" await
 check "each VM and its thread have seen their own registers only" stop_vms
 sed 's/^/# /' "$TRAPS/nmis" "$TRAPS/breakpoints"
-check "NMIs in user mode" enough nmis user
-check "NMIs in guests" enough nmis guest
+check "NMIs in user mode" enough user
+check "NMIs in guests" enough guest
 if uses Y; then
-	check "NMIs while a guest's state was in the CPU" enough nmis window
-	check "NMIs while it was there, and the CPU idle" enough nmis idle
+	check "NMIs while a guest's state was in the CPU" enough window
+	check "NMIs while it was there, and the CPU idle" enough idle
 else
 	ktap_test_skip "NMIs while a guest's state was in the CPU: uret=0"
 	ktap_test_skip "NMIs while it was there, and the CPU idle: uret=0"

@@ -193,6 +193,7 @@ int vm_create(struct vm *vm, int values)
 	vm->vm_fd = -1;
 	vm->vcpu_fd = -1;
 	vm->turn_fd = -1;
+	vm->timer = GUEST_TIMER;
 	kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 	if (kvm_fd < 0)
 		return fail(vm, "/dev/kvm");
@@ -302,7 +303,7 @@ int vm_run(struct vm *vm, int what, uint64_t times)
 {
 	struct kvm_regs regs = {
 		.rip = GUEST_CODE, .rsp = STACK, .rflags = 2,
-		.rdi = what, .rsi = times, .rbp = vm->timer ?: GUEST_TIMER, .r10 = vm->lean,
+		.rdi = what, .rsi = times, .rbp = vm->timer, .r10 = vm->lean,
 		.r12 = vm->tsc_aux, .r13 = vm->kernel_gs_base, .r14 = vm->syscall,
 	};
 	struct kvm_mp_state runnable = { .mp_state = KVM_MP_STATE_RUNNABLE };

@@ -16,7 +16,7 @@ struct vm {
 	uint64_t tsc_aux;
 	uint64_t kernel_gs_base;
 	uint64_t syscall;
-	/* How long GUEST_HLT lasts, in ticks of KVM's APIC bus, if not GUEST_TIMER. */
+	/* How long GUEST_HLT lasts, in ticks of KVM's APIC bus: GUEST_TIMER, unless changed. */
 	uint32_t timer;
 	/* Whether the guest does without looking at its registers. */
 	bool lean;
