@@ -14,4 +14,9 @@ rust_helper_user_return_notifier_disarm(struct user_return_notifier *urn)
 {
 	user_return_notifier_disarm(urn);
 }
+
+__rust_helper unsigned long rust_helper_user_return(unsigned long ti_work)
+{
+	return user_return(ti_work);
+}
 #endif

@@ -118,6 +118,7 @@ impl HostState {
     }
 
     /// Returns the page, or [`ENXIO`] if there is none.
+    #[inline]
     fn area(&self) -> Result<Area> {
         match self.vmcb.load(Relaxed) {
             0 => Err(ENXIO),

@@ -417,7 +417,7 @@ unsafe extern "C" fn on_user_return<T: Callback>(urn: *mut bindings::user_return
 #[cfg(CONFIG_RUST_USER_RETURN_KUNIT_TEST)]
 fn fire(_token: &crate::preempt::PreemptDisabled) {
     // SAFETY: Preemption is off, and the list is consistent: this is task context.
-    unsafe { bindings::call_armed_user_return_notifiers() };
+    unsafe { bindings::user_return(0) };
 }
 
 #[cfg(CONFIG_RUST_USER_RETURN_KUNIT_TEST)]

@@ -185,29 +185,39 @@ impl<const TRACED: bool> Hardware for ThisCpuMsrs<'_, TRACED> {
     }
 }
 
-/// Does something with the MSRs of this CPU, traced if anybody looks.
-macro_rules! with_msrs {
-    ($token:expr, $looks:expr, |$msrs:ident| $do:expr) => {{
-        let token = $token;
-
-        if $looks {
-            out_of_line(move || {
-                let $msrs = &ThisCpuMsrs::<true>(token);
-
-                $do
-            })
-        } else {
-            let $msrs = &ThisCpuMsrs::<false>(token);
-
-            $do
-        }
-    }};
-}
-
+/// [`Cpu::set()`], traced.
 #[cold]
 #[inline(never)]
-fn out_of_line<R>(it: impl FnOnce() -> R) -> R {
-    it()
+fn set_traced(token: &PreemptDisabled, slot: usize, value: u64, mask: u64) -> Result<Done> {
+    let msrs = &ThisCpuMsrs::<true>(token);
+
+    STATE.this_cpu(token).cpu.set(msrs, slot, value, mask)
+}
+
+/// [`Cpu::set_values()`], traced.
+#[cold]
+#[inline(never)]
+fn set_values_traced(token: &PreemptDisabled, values: &bindings::uret_values) -> Result {
+    let msrs = &ThisCpuMsrs::<true>(token);
+
+    STATE.this_cpu(token).cpu.set_values(msrs, values)
+}
+
+/// [`Cpu::restore()`], traced.
+#[cold]
+#[inline(never)]
+fn restore_traced(token: &PreemptDisabled, which: usize) -> Result {
+    let msrs = &ThisCpuMsrs::<true>(token);
+
+    STATE.this_cpu(token).cpu.restore(msrs, which)
+}
+
+/// The same, when the notifier fires.
+#[cold]
+#[inline(never)]
+fn fire_traced(token: &PreemptDisabled, other_task: bool) -> Result {
+    trace::fire(STATE.this_cpu(token).cpu.dirty(), other_task);
+    restore_traced(token, usize::MAX)
 }
 
 impl Callback for State {
@@ -219,12 +229,15 @@ impl Callback for State {
         if other {
             this.fired_other.inc();
         }
-        trace::fire(this.cpu.dirty(), other);
-        let cpu = &this.cpu;
+        let restored = if trace::returns_are_traced() {
+            fire_traced(this.token(), other)
+        } else {
+            let msrs = &ThisCpuMsrs::<false>(this.token());
 
-        match with_msrs!(this.token(), trace::restores_are_traced(), |msrs| {
-            cpu.restore(msrs, usize::MAX)
-        }) {
+            this.cpu.restore(msrs, usize::MAX)
+        };
+
+        match restored {
             Ok(()) => this.disarm(),
             Err(err) => cannot_restore(err),
         }
@@ -258,9 +271,13 @@ fn update_notifier(this: &ThisCpu<'_, Notifier<State>>) -> Result {
 /// Restores the slots in the bitmap `which`.
 fn restore(token: &PreemptDisabled, which: usize) {
     let this = STATE.this_cpu(token);
-    let cpu = &this.cpu;
-    let restored = with_msrs!(token, trace::restores_are_traced(), |msrs| cpu
-        .restore(msrs, which));
+    let restored = if trace::restores_are_traced() {
+        restore_traced(token, which)
+    } else {
+        let msrs = &ThisCpuMsrs::<false>(token);
+
+        this.cpu.restore(msrs, which)
+    };
 
     if let Err(err) = restored.and(update_notifier(&this)) {
         cannot_restore(err);
@@ -281,11 +298,15 @@ pub(crate) fn set(token: &PreemptDisabled, slot: usize, value: u64, mask: u64) -
         warn_on!(!in_task());
     }
     let this = STATE.this_cpu(token);
-    let cpu = &this.cpu;
+    let done = if trace::sets_are_traced() {
+        set_traced(token, slot, value, mask)
+    } else {
+        let msrs = &ThisCpuMsrs::<false>(token);
 
-    match with_msrs!(token, trace::sets_are_traced(), |msrs| cpu
-        .set(msrs, slot, value, mask))?
-    {
+        this.cpu.set(msrs, slot, value, mask)
+    };
+
+    match done? {
         Done::Elided => Ok(()),
         Done::Cleaned => or_undo(token, update_notifier(&this)),
         Done::Soiled => or_undo(token, arm(&this)),
@@ -296,9 +317,13 @@ pub(crate) fn set(token: &PreemptDisabled, slot: usize, value: u64, mask: u64) -
 #[inline]
 pub(crate) fn set_values(token: &PreemptDisabled, values: &bindings::uret_values) -> Result {
     let this = STATE.this_cpu(token);
-    let cpu = &this.cpu;
-    let result = with_msrs!(token, trace::sets_are_traced(), |msrs| cpu
-        .set_values(msrs, values));
+    let result = if trace::sets_are_traced() {
+        set_values_traced(token, values)
+    } else {
+        let msrs = &ThisCpuMsrs::<false>(token);
+
+        this.cpu.set_values(msrs, values)
+    };
 
     or_undo(token, update_notifier(&this))?;
     result

@@ -185,13 +185,13 @@ impl Vmload<'_> {
     /// Lets the VMCB have the newest.
     #[inline]
     pub(crate) fn read(self, irqs: &IrqsDisabled) {
-        check(self.change(irqs, |state, cpu| state.read(cpu)));
+        let _ = self.change(irqs, |state, cpu| state.read(cpu));
     }
 
     /// Lets the VMCB have the newest, and be what counts.
     #[inline]
     pub(crate) fn write(self, irqs: &IrqsDisabled) {
-        check(self.change(irqs, |state, cpu| state.write(cpu)));
+        let _ = self.change(irqs, |state, cpu| state.write(cpu));
     }
 
     /// Puts back the host's, if the guest's are here.
@@ -203,8 +203,9 @@ impl Vmload<'_> {
 }
 
 /// During a reboot SVM may be disabled already, after this CPU has got what is the host's.
-fn check(result: Result) {
-    if result.is_err() && !is_shutting_down() {
+#[cold]
+fn cannot_save(_: &Error) {
+    if !is_shutting_down() {
         pr_err_once!("BUG: VMSAVE has failed\n");
     }
 }
@@ -287,7 +288,7 @@ impl Cpu for ThisCpu<'_> {
     fn vmsave(&self) -> Result {
         COUNTS.this_cpu(self.irqs).saved.inc();
         trace::svm(trace::Svm::Save, self.vmload.raw);
-        self.vmload.guest.save(self.irqs)
+        self.vmload.guest.save(self.irqs).inspect_err(cannot_save)
     }
 
     #[inline]

@@ -141,3 +141,10 @@ pub(crate) fn sets_are_traced() -> bool {
 pub(crate) fn restores_are_traced() -> bool {
     cfg!(CONFIG_URET_DEBUG) || writes_are_traced() || is_traced!(__tracepoint_uret_restore)
 }
+
+/// Returns whether somebody wants to know of the notifier, or of restores. That may change at any
+/// time.
+#[inline(always)]
+pub(crate) fn returns_are_traced() -> bool {
+    restores_are_traced() || is_traced!(__tracepoint_uret_fire)
+}

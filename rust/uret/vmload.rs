@@ -39,7 +39,7 @@ pub(crate) trait Cpu {
     /// From now on it may have a guest's.
     fn admit(&self);
 
-    /// Stores what it has into the VMCB.
+    /// Stores what it has into the VMCB, or reports that it cannot.
     fn vmsave(&self) -> Result;
 
     /// Loads what is the host's.
@@ -101,17 +101,17 @@ impl State {
     ///
     /// # Errors
     ///
-    /// What [`Cpu`] returns. It is not live any more in any case: if VMSAVE and VMLOAD do not
-    /// work, as during a reboot, nor has VMLOAD loaded a guest's.
+    /// What [`Cpu::to_host()`] returns. It is not live any more in any case: if VMLOAD does not
+    /// work, as during a reboot, it has not loaded a guest's either. Nor does VMSAVE work then.
     pub(crate) fn leave(&mut self, cpu: &impl Cpu) -> Result {
         if !self.live {
             return Ok(());
         }
-        let saved = self.write(cpu);
+        let _ = self.write(cpu);
         let loaded = cpu.to_host();
 
         // INVARIANT: The VMCB has it.
         self.live = false;
-        saved.and(loaded)
+        loaded
     }
 }
