@@ -11,7 +11,7 @@ begin_changes
 sed -i 's/^\tuser_return_notifier_arm(/\tuser_return_notifier_register(/
 	s/^\tuser_return_notifier_disarm(/\tuser_return_notifier_unregister(/' "$SOURCE/rust/helpers/user_return.c"
 # The one place that fires notifiers by hand: KUnit.
-sed -i 's/bindings::call_armed_user_return_notifiers()/bindings::fire_user_return_notifiers()/' \
+sed -i 's/bindings::user_return(0)/bindings::fire_user_return_notifiers()/' \
 	"$SOURCE/rust/kernel/user_return.rs"
 sed -i '/^static __always_inline unsigned long user_return(/,/^}/s/static_branch_unlikely(&user_return_key)/false/' \
 	"$SOURCE/include/linux/user-return-notifier.h"

@@ -260,7 +260,8 @@ void uret_svm_cpu_down(void);
  * @svm: that of the vCPU
  *
  * Between uret_kvm_start() and uret_kvm_stop(), in the vCPU's thread, which has in
- * its thread struct what it wants in FS and GS, null selectors, and no LDT.
+ * its thread struct what it wants in FS and GS, null selectors, and, unless @svm is
+ * live, no LDT.
  *
  * Context: Interrupts disabled until after #VMEXIT.
  * Return: whether the guest's have to be loaded by VMLOAD first.

@@ -110,7 +110,7 @@ impl State {
         let _ = self.write(cpu);
         let loaded = cpu.to_host();
 
-        // INVARIANT: The VMCB has it.
+        // INVARIANT: By `write()` the VMCB is what counts.
         self.live = false;
         loaded
     }
