@@ -5,9 +5,13 @@
  */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/auxv.h>
 #include <sys/ptrace.h>
+#include <sys/time.h>
 #include <sys/user.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -162,6 +166,63 @@ TEST_F_TIMEOUT(vmload, is_no_ldt_for_tasks, TIMEOUT)
 	pthread_join(thread, &error);
 	ASSERT_EQ(NULL, error) TH_LOG("%s", (char *)error);
 	vm_destroy(&vm.vm);
+}
+
+/* A task on that CPU, which runs for each byte that it gets, and returns it. */
+static pid_t start_echo(int cpu, int to[2], int from[2])
+{
+	pid_t pid = fork();
+	char byte;
+
+	if (pid)
+		return pid;
+	if (host_pin(cpu))
+		_exit(1);
+	close(to[1]);
+	while (read(to[0], &byte, 1) == 1 && write(from[1], &byte, 1) == 1)
+		;
+	_exit(0);
+}
+
+static void on_alarm(int sig)
+{
+}
+
+#define HWCAP2_FSGSBASE	2
+
+/* It has slept from its first exit on, and goes back to user space without another one. */
+TEST_F_TIMEOUT(vmload, is_put_when_a_signal_ends_its_sleep, TIMEOUT)
+{
+	static const unsigned char hlt_and_again[] = { 0xf4, 0xeb, 0xfd };
+	struct itimerval often = { { .tv_usec = 5000 }, { .tv_usec = 5000 } }, never = {};
+	struct sigaction action = { .sa_handler = on_alarm, .sa_flags = SA_RESTART };
+	struct vm vm;
+	int to[2], from[2];
+	char byte = 0;
+
+	if (!(getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE))
+		SKIP(return, "no WRGSBASE, which only the CPU knows of");
+	ASSERT_EQ(0, pipe(to));
+	ASSERT_EQ(0, pipe(from));
+	ASSERT_GT(start_echo(self->cpu, to, from), 0);
+	ASSERT_EQ(0, vm_create(&vm, 1)) TH_LOG("%s", vm.error);
+	vm.stop_on_signal = true;
+	memcpy(vm.mem + GUEST_CODE, hlt_and_again, sizeof(hlt_and_again));
+	ASSERT_EQ(0, sigaction(SIGALRM, &action, NULL));
+	ASSERT_EQ(0, setitimer(ITIMER_REAL, &often, NULL));
+	for (unsigned long i = 1; i <= 50; i++) {
+		unsigned long base = i << 32, found;
+
+		ASSERT_EQ(0, vm_run(&vm, GUEST_PIO, 1)) TH_LOG("%s", vm.error);
+		asm volatile("wrgsbase %0" : : "r" (base));
+		ASSERT_EQ(1, write(to[1], &byte, 1));
+		ASSERT_EQ(1, read(from[0], &byte, 1));
+		asm volatile("rdgsbase %0" : "=r" (found));
+		ASSERT_EQ(base, found);
+	}
+	ASSERT_EQ(0, setitimer(ITIMER_REAL, &never, NULL));
+	vm_destroy(&vm);
+	close(to[1]);
 }
 
 /* That this was put to the test at all, and stock is stock. */
