@@ -45,7 +45,7 @@ stage()
 lock_cache()
 {
 	exec 9>"$CACHE/lock"
-	flock -n 9 || { echo "waiting for another build to finish ..."; flock 9; }
+	flock -n 9 || { echo "waiting for another build to finish ..." >&2; flock 9; }
 }
 
 # Sets DISTRO, PACKAGES and the toolchain. The kernel wants rustc >= 1.85, bindgen >= 0.71.1 and

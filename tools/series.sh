@@ -79,7 +79,8 @@ inputs()
 
 TAG=uret-$(inputs | sha256sum | cut -c1-16)
 if ! git -C "$SOURCE" rev-parse -q --verify "$TAG" >/dev/null; then
-	stage "series" "A patch in patches/ may not fit this kernel." make_series
+	# "list" is read by others.
+	stage "series" "A patch in patches/ may not fit this kernel." make_series >&2
 fi
 
 case ${1:-} in
