@@ -109,7 +109,7 @@ impl LazyFsgs {
 
     /// Returns the task whose they are, or were last, or null.
     #[inline]
-    pub(crate) fn task(&self) -> *mut bindings::task_struct {
+    pub fn task(&self) -> *mut bindings::task_struct {
         // SAFETY: The pointer is valid. The task changes when they stay, and nobody asks meanwhile.
         unsafe { (*self.0.get()).task }
     }
