@@ -3,7 +3,7 @@
 # What a person types. The kernel's build files are Kbuild and Kconfig.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check bench report shell series bisect mutants fmt lint clean distclean
+.PHONY: help demo check bench report shell series bisect matrix fresh mutants fmt lint clean distclean
 
 export KSRC DEBUG QUICK
 
@@ -16,8 +16,7 @@ help: ## this list
 	@echo "  KSRC=DIR        a kernel source of yours, instead of the one from Debian's archive"
 	@echo "  DEBUG=1         a kernel with KASAN, UBSAN, lockdep and more (check, shell)"
 	@echo "  UNPATCHED=1     build a kernel without the patches and measure that, too (bench)"
-	@echo "  TASK_FLAG=1     measure uret with the older notifiers, which need a flag of the task, in QEMU (bench)"
-	@echo "  ONLY=...        names out of tools/mutants (mutants)"
+	@echo "  ONLY=...        names out of tools/mutants or tools/matrix.config (mutants, matrix)"
 	@echo "  QUICK=1         leave KVM's own selftests out (check)"
 	@echo "  XDG_CACHE_HOME  where downloads and builds are kept, in a folder uret"
 
@@ -28,7 +27,7 @@ check: ## run all tests on both emulators; the last line counts them
 	@tools/run.sh check
 
 bench: ## count what switches cost, stock and uret, and write build/bench/report.md
-	@$(if $(TASK_FLAG),tools/task-flag.sh,UNPATCHED_TOO=$(UNPATCHED) tools/run.sh bench)
+	@UNPATCHED_TOO=$(UNPATCHED) tools/run.sh bench
 
 report: ## make a report of a file that bench.sh wrote on a real machine: FILE=...
 	@test -n "$(FILE)" || { echo "make report FILE=uret-bench.txt: see Documentation/virt/uret/measuring.rst" >&2; exit 1; }
@@ -42,6 +41,12 @@ series: ## write the complete patch series to build/series
 
 bisect: ## build the kernel at each patch of the series (takes a while)
 	@tools/deps.sh && tools/source.sh && tools/bisect.sh
+
+matrix: ## build what the series touches in the configurations that it claims, in 25 minutes
+	@tools/deps.sh && tools/source.sh && tools/series.sh checkout && tools/matrix.sh $(ONLY)
+
+fresh: ## run the two commands on new Debian 12 and 13 systems, as root (takes hours)
+	@tools/fresh.sh $(ONLY)
 
 mutants: ## break the code on purpose, and see that the tests notice (takes a while)
 	@tools/mutants.sh $(ONLY)

@@ -39,6 +39,8 @@ use kernel::{
     // What this sample is about.
     user_return::{
         Callback,
+        // Has returns to user mode look for notifiers.
+        Enabled,
         // What a callback gets: the notifier of the CPU that it runs on.
         Firing,
         Notifier,
@@ -160,6 +162,8 @@ struct Sample {
     _dir: Dir,
     // Then the notifiers are disarmed, each on its own CPU. After that the code may go.
     _registration: Registration<Returns>,
+    // Returns to user mode need not look for them any more.
+    _enabled: Enabled,
 }
 
 impl kernel::InPlaceModule for Sample {
@@ -167,6 +171,7 @@ impl kernel::InPlaceModule for Sample {
         let dir = Dir::new(c"uret_sample_notifier");
 
         try_pin_init!(Self {
+            _enabled: Enabled::new(),
             // From here on the notifiers can be armed.
             _registration: Registration::new(RETURNS)?,
             returns <- dir.read_callback_file(c"returns", Counters, &read_returns),

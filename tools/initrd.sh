@@ -31,7 +31,7 @@ cat >"$dir/etc/uret.env" <<-EOF
 	KVM_TEST_SECONDS=${KVM_TEST_SECONDS:-$one_test}
 EOF
 
-cp "$KBUILD"/selftests/uret/{notifier_test,values_test,tsc_aux_test,vmload_test,vmload_migrate,trap_test,fsgs_test,fsgs_task_64,fsgs_task_32,run_vm,demo,bench} \
+cp "$KBUILD"/selftests/uret/{notifier_test,values_test,tsc_aux_test,vmload_test,vmload_migrate,trap_test,fsgs_test,fsgs_task_64,fsgs_task_32,run_vm,demo,bench,idle_migration_test,ldt_test,create_vms,hog} \
 	"$SOURCE"/tools/testing/selftests/uret/*.sh \
 	"$SOURCE"/tools/testing/selftests/kselftest/ktap_helpers.sh "$dir/selftests/uret/"
 if [ "${2:-}" = kvm ]; then

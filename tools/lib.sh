@@ -55,7 +55,7 @@ toolchain()
 	local common="bc bison flex make gcc libc6-dev libelf-dev libssl-dev cpio kmod xz-utils git rsync
 		busybox-static qemu-system-x86 seabios bochs bochs-term bochsbios vgabios
 		xorriso isolinux syslinux-common util-linux procps python3 python3-git python3-ply
-		perl shellcheck gcc-multilib"
+		perl shellcheck gcc-multilib uuid-dev"
 
 	[ "$(uname -m)" = x86_64 ] || die "this needs an x86-64 machine, not $(uname -m)"
 	# shellcheck disable=SC1091
@@ -104,6 +104,7 @@ paths()
 	KBUILD=$CACHE/build-$key-$DISTRO-$VARIANT
 	UNPATCHED_SOURCE=$CACHE/unpatched-$key
 	UNPATCHED=$CACHE/build-unpatched-$key-$DISTRO
+	BUILTIN=$CACHE/build-builtin-$key-$DISTRO
 }
 
 # Those of the kernel's own x86 selftests that are about FS, GS and what goes with them. Not so
@@ -149,6 +150,42 @@ plugin()
 	stage "plugin for QEMU $version" "Is crates.io reachable?" \
 		"${CARGO[@]}" build --release --locked --manifest-path "$TOP/tools/Cargo.toml" -p uret-plugin \
 		--no-default-features --features "$api" --target-dir "$CACHE/cargo-target/$api"
+}
+
+# build_configuration SOURCE OUT ARCH TARGETS... : SYMBOL=VALUE...: see matrix.config
+build_configuration()
+{
+	local source=$1 out=$2 arch=$3 targets=() line symbol
+	shift 3
+	local kmake=(make -s -C "$source" O="$out" ARCH="$arch" "-j$(($(nproc) + 1))" "${KMAKE[@]}")
+	while [ "$1" != : ]; do
+		targets+=("$1")
+		shift
+	done
+	shift
+	mkdir -p "$out"
+	printf 'CONFIG_%s\n' "$@" >"$out/fragment"
+	"${kmake[@]}" tinyconfig
+	(cd "$source" && ARCH=$arch scripts/kconfig/merge_config.sh -m -O "$out" "$out/.config" "$out/fragment")
+	"${kmake[@]}" olddefconfig
+	while read -r line; do
+		symbol=${line%%=*}
+		case $line in
+		*=n) ! grep -qE "^$symbol=" "$out/.config" ;;
+		*) grep -qxF "$line" "$out/.config" ;;
+		esac || { echo "not in the configuration: $line"; return 1; }
+	done <"$out/fragment"
+	"${kmake[@]}" prepare "${targets[@]}"
+}
+
+# matrix_stage SOURCE OUT NAME ARCH SPEC: a stage that builds it, without a warning
+matrix_stage()
+{
+	# shellcheck disable=SC2086
+	stage "$3" "See tools/matrix.config." build_configuration "$1" "$2" "$4" $5
+	if grep -iE 'warning:|error:' "$LOGS/${3// /-}.log"; then
+		die "$3 builds with warnings"
+	fi
 }
 
 # For what changes the kernel's source for a while: takes the lock, and sees to it that it is as before in the end.

@@ -45,6 +45,8 @@ check)
 		options=(--plugin "$PLUGIN")
 	fi
 	if [ "$VARIANT" = release ] && [ -z "${QUICK:-}" ]; then
+		"$here/builtin.sh"
+		options+=(--builtin "$BUILTIN/arch/x86/boot/bzImage")
 		for vehicle in qemu bochs; do
 			stage "KVM selftests for $vehicle" "See the log." kvm_list \
 				"$TOP/tools/kvm-selftests.$vehicle" "kvm-$vehicle.list"

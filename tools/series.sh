@@ -73,7 +73,7 @@ inputs()
 {
 	cd "$TOP"
 	cat patches/*
-	own_files Kbuild Kconfig rust samples include Documentation tools/testing |
+	own_files Kbuild Kconfig arch rust samples include Documentation tools/testing |
 		while read -r file; do stat -c '%n %A' "$file"; cat "$file"; done
 }
 

@@ -29,10 +29,6 @@
 #include <linux/bits.h>
 #include <linux/types.h>
 
-#include <asm/lazy_fsgs.h>
-
-struct vmcb;
-
 /* Slots are bits of one machine word. */
 #define URET_MAX_SLOTS	BITS_PER_LONG
 
@@ -77,8 +73,8 @@ int uret_add(const void *owner, u32 msr);
  * uret_del() - give up all MSRs of an owner
  * @owner: as given to uret_add()
  *
- * Puts the host's values back on every CPU first.  The caller must not set
- * one of its slots at the same time or later.
+ * Restores the host's values first, by an IPI to each CPU that holds others.  The
+ * caller must not set one of its slots at the same time or later.
  *
  * Context: Task context, without the CPU hotplug lock.  May sleep.
  */
@@ -107,9 +103,8 @@ int uret_find(u32 msr);
  * Return: 0, or
  *  * -ENXIO: there is no such slot on this CPU;
  *  * -EIO: the CPU refused the value, and the MSR keeps the one it had;
- *  * -EPERM, -EBUSY: the context is wrong; all slots of this CPU have the host's
- *    values again.  That is noticed only when the first of them becomes another
- *    one; CONFIG_URET_DEBUG warns always.
+ *  * -EPERM: the context is neither, and nothing was touched;
+ *  * -EBUSY: a user-return notifier is running, and nothing was touched.
  */
 int uret_set(unsigned int slot, u64 value, u64 mask);
 
@@ -153,158 +148,6 @@ void uret_drop(const void *owner);
  *  * -EIO: reading faulted.
  */
 int uret_read_host(const void *owner);
-
-/*
- * For KVM.  One of its vendor modules is loaded at a time, and numbers its
- * MSRs from 0; the registry may have given the slots before to somebody else.
- * Slots are set between uret_kvm_start() and uret_kvm_stop() only, so that
- * nobody pays for looking after them while there is no VM.
- */
-int uret_kvm_start(void);
-void uret_kvm_stop(void);
-int uret_vmx_setup(void);
-void uret_vmx_switch_to_guest(const struct uret_values *values);
-int uret_svm_setup(void);
-void uret_svm_switch_to_guest(u64 tsc_aux);
-u32 uret_kvm_msr(unsigned int index);
-void uret_kvm_update(struct uret_values *values, unsigned int index, bool load,
-		     u64 data, u64 mask);
-int uret_kvm_set(unsigned int index, u64 value, u64 mask);
-u64 uret_kvm_get(unsigned int index);
-int uret_kvm_read_host(void);
-void uret_kvm_drop(void);
-void uret_kvm_destroy(void);
-
-/**
- * struct uret_fsgs - FS, GS and what goes with them of a vCPU
- * @lazy: whose they are, and where
- * @to_host: KVM's function that puts back the host's.  Called with interrupts
- *	disabled, possibly in the middle of a context switch
- *
- * While the vCPU's thread is scheduled out for a kernel thread, they may stay the
- * guest's, or as the vCPU has prepared them.  They are put back when a task
- * comes that runs in user mode, and other than that thread.
- */
-struct uret_fsgs {
-	struct lazy_fsgs lazy;
-	void (*to_host)(struct uret_fsgs *fsgs);
-};
-
-/**
- * enum uret_vmcb_state - whether VMCB and CPU agree about what VMLOAD loads
- * @URET_VMCB_NEEDS_VMLOAD: the VMCB has it; the CPU has not, or has not the newest
- * @URET_VMCB_IN_SYNC: both have it
- * @URET_VMCB_NEEDS_VMSAVE: the CPU has it, but for GSBASE, which the VMCB has
- */
-enum uret_vmcb_state {
-	URET_VMCB_NEEDS_VMLOAD,
-	URET_VMCB_IN_SYNC,
-	URET_VMCB_NEEDS_VMSAVE,
-};
-
-/**
- * struct uret_svm - what VMLOAD loads, of a vCPU of SVM
- * @fsgs: FS and GS of the vCPU
- * @vmcb: the VMCB that VMLOAD and VMSAVE are performed on
- * @vmcb_pa: its address for these
- * @state: whether that and the CPU agree
- * @live: the CPU has what VMLOAD loads of this vCPU, or an older state of that,
- *	rather than the host's.  Its exceptions use no interrupt stacks, and user
- *	mode must not run
- *
- * For others than uret, @state and @live are to be looked at only.  They change on
- * the CPU where @live is set, in the vCPU's thread or with interrupts disabled.
- *
- * GSBASE is the host's whenever interrupts or NMIs are possible.  Who enters the
- * guest exchanges it at VMRUN and #VMEXIT, and keeps the guest's in the VMCB.
- */
-struct uret_svm {
-	struct uret_fsgs *fsgs;
-	struct vmcb *vmcb;
-	unsigned long vmcb_pa;
-	enum uret_vmcb_state state;
-	bool live;
-};
-
-/**
- * uret_svm_init() - initialize that of a new vCPU, or one whose state is not live
- * @svm: what to initialize
- * @fsgs: see struct uret_svm
- * @vmcb: see struct uret_svm
- * @vmcb_pa: see struct uret_svm
- */
-void uret_svm_init(struct uret_svm *svm, struct uret_fsgs *fsgs,
-		   struct vmcb *vmcb, unsigned long vmcb_pa);
-
-/**
- * uret_svm_cpu_up() - save what VMLOAD loads of the host
- * @area: a page laid out as a VMCB, which uret alone uses until uret_svm_cpu_down()
- * @pa: its address for VMLOAD
- *
- * What is saved must not change until then, but for FS and KERNEL_GS_BASE.
- *
- * Context: On this CPU for good, with SVM enabled there.
- * Return: 0, or -EIO: it is not.
- */
-int uret_svm_cpu_up(struct vmcb *area, unsigned long pa);
-
-/**
- * uret_svm_cpu_down() - put back the host's, if a vCPU's is live on this CPU
- *
- * Context: On this CPU for good, with SVM still enabled there.
- */
-void uret_svm_cpu_down(void);
-
-/**
- * uret_svm_enter() - prepare for VMRUN
- * @svm: that of the vCPU
- *
- * Between uret_kvm_start() and uret_kvm_stop(), in the vCPU's thread, which has in
- * its thread struct what it wants in FS and GS, null selectors, and, unless @svm is
- * live, no LDT.
- *
- * Context: Interrupts disabled until after #VMEXIT.
- * Return: whether the guest's have to be loaded by VMLOAD first.
- */
-bool uret_svm_enter(struct uret_svm *svm);
-
-/**
- * uret_svm_read() - let the VMCB have the newest
- * @svm: that of the vCPU
- *
- * Context: The thread that has the vCPU loaded.
- */
-void uret_svm_read(struct uret_svm *svm);
-
-/**
- * uret_svm_write() - let the VMCB have the newest, and count from now on
- * @svm: that of the vCPU
- *
- * To be called before the VMCB is changed.
- *
- * Context: The thread that has the vCPU loaded.
- */
-void uret_svm_write(struct uret_svm *svm);
-
-/**
- * uret_svm_leave() - put back the host's, if the vCPU's is live on this CPU
- * @svm: that of the vCPU
- *
- * Context: The thread that has the vCPU loaded, or &uret_fsgs.to_host.
- */
-void uret_svm_leave(struct uret_svm *svm);
-
-/**
- * uret_svm_refuse() - count a vCPU for which the host's are loaded after each exit
- *
- * Context: Not preemptible.
- */
-void uret_svm_refuse(void);
-
-void uret_fsgs_init(struct uret_fsgs *fsgs);
-void uret_fsgs_stay(struct uret_fsgs *fsgs);
-void uret_fsgs_forget(struct uret_fsgs *fsgs);
-void uret_fsgs_evict(struct uret_fsgs *fsgs);
 
 /* Between the C and the Rust part of uret.ko. */
 int uret_shim_init(void);

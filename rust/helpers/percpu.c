@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 #include <linux/cpumask.h>
+#include <linux/irqflags.h>
 #include <linux/percpu.h>
 
 __rust_helper void *rust_helper_raw_cpu_ptr(const void *ptr)
@@ -16,4 +17,28 @@ __rust_helper void *rust_helper_per_cpu_ptr(const void *ptr, unsigned int cpu)
 __rust_helper bool rust_helper_cpu_possible(unsigned int cpu)
 {
 	return cpu_possible(cpu);
+}
+
+/*
+ * One instruction, which interrupts see done or not done.  this_cpu_or() would need the
+ * address that all CPUs share.
+ */
+__rust_helper void rust_helper_local_mask_set(unsigned long *mask, unsigned long bits)
+{
+#ifdef CONFIG_X86_64
+	asm("orq %1, %0" : "+m" (*mask) : "er" (bits));
+#else
+	guard(irqsave)();
+	WRITE_ONCE(*mask, *mask | bits);
+#endif
+}
+
+__rust_helper void rust_helper_local_mask_clear(unsigned long *mask, unsigned long bits)
+{
+#ifdef CONFIG_X86_64
+	asm("andq %1, %0" : "+m" (*mask) : "er" (~bits));
+#else
+	guard(irqsave)();
+	WRITE_ONCE(*mask, *mask & ~bits);
+#endif
 }

@@ -23,6 +23,11 @@ __rust_helper bool rust_helper_in_task(void)
 	return in_task();
 }
 
+__rust_helper bool rust_helper_in_nmi(void)
+{
+	return in_nmi();
+}
+
 __rust_helper unsigned long rust_helper_local_irq_save(void)
 {
 	unsigned long flags;

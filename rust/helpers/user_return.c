@@ -4,19 +4,25 @@
 
 #ifdef CONFIG_USER_RETURN_NOTIFIER
 __rust_helper void
-rust_helper_user_return_notifier_arm(struct user_return_notifier *urn)
+rust_helper_user_return_notifier_register(struct user_return_notifier *urn)
 {
-	user_return_notifier_arm(urn);
+	user_return_notifier_register(urn);
 }
 
 __rust_helper void
-rust_helper_user_return_notifier_disarm(struct user_return_notifier *urn)
+rust_helper_user_return_notifier_unregister(struct user_return_notifier *urn)
 {
-	user_return_notifier_disarm(urn);
+	user_return_notifier_unregister(urn);
 }
 
-__rust_helper unsigned long rust_helper_user_return(unsigned long ti_work)
+__rust_helper void
+rust_helper_user_return_notifier_unregister_offline(struct user_return_notifier *urn, int cpu)
 {
-	return user_return(ti_work);
+	user_return_notifier_unregister_offline(urn, cpu);
+}
+
+__rust_helper unsigned long rust_helper_call_user_return_notifiers(unsigned long ti_work)
+{
+	return call_user_return_notifiers(ti_work);
 }
 #endif

@@ -1,42 +1,56 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! FS and GS that stay on a CPU while kernel threads run.
+//! Deferred FS and GS: they stay in a CPU while kernel threads run.
 //!
-//! A kernel thread has no use for FS and the user's GS, so a CPU that runs nothing else can keep
-//! what a task, or the guest of a task, has left there. Here is what the owner of such values
-//! says; `__switch_to()` does the rest.
+//! A kernel thread has no use for FS and the GS of user mode, so a CPU that runs nothing else can
+//! keep what a task, or the guest of a task, has left there. This is the interface for the owner of
+//! such values; `__switch_to()` does the rest.
 //!
 //! ```text
-//!              stay()
+//!              defer()
 //!  +-----------+  ------->  +----------+
 //!  | of no CPU |            | of CPU n |  while kernel threads run there, and the task itself
 //!  +-----------+  <-------  +----------+
-//!        ^     forget()         |
+//!        ^    cancel()          |
 //!        +----------------------+
-//!         the callback: a user task other than theirs is switched in, or somebody asks for it
-//!         by evict() or leave_all()
+//!         the callback: another user task is switched in on CPU n, or leave_all() there
+//!         take(), by the task on another CPU: without a callback if memory has all
 //! ```
 //!
 //! C header: [`arch/x86/include/asm/lazy_fsgs.h`](srctree/arch/x86/include/asm/lazy_fsgs.h)
 
 use crate::{
-    preempt::PreemptDisabled,
+    cpu::CpuId,
+    preempt::{
+        NotInNmi,
+        PreemptDisabled, //
+    },
     types::Opaque, //
 };
 
-/// A task's FS and GS, which may stay on a CPU, with a callback.
+/// FS and GS of a task, whose restore may be deferred on a CPU, with a callback.
 #[repr(transparent)]
 pub struct LazyFsgs(Opaque<bindings::lazy_fsgs>);
 
-// SAFETY: What CPUs change without a lock they change atomically.
+// SAFETY: `cpu` is accessed atomically. `task` is written by `defer()`, whose caller vouches that no
+// CPU has them; `leave` and `save` do not change after `init()`.
 unsafe impl Sync for LazyFsgs {}
 
-/// The C type of the callback.
+/// The C type of the callback that restores.
 ///
-/// It puts into FS and GS what the task wants, because another one is about to have its own. It is
-/// called with interrupts disabled, maybe in the middle of a context switch, so that it may hardly
-/// do anything else.
+/// It restores FS and GS of the task, because another one needs its own. It is called with
+/// interrupts disabled, maybe in the middle of a context switch.
 pub type Leave = unsafe extern "C" fn(*mut bindings::lazy_fsgs, *mut bindings::task_struct);
+
+/// The C type of the callback that saves to memory, and returns whether all is there.
+///
+/// It is called with interrupts disabled, before the CPU idles.
+pub type Save = unsafe extern "C" fn(*mut bindings::lazy_fsgs) -> bool;
+
+/// The C type of the function that restores LDTR and TR without the task.
+///
+/// It is called as [`Leave`] is.
+pub type Restore = unsafe extern "C" fn();
 
 impl LazyFsgs {
     /// Makes a reference from a pointer.
@@ -47,7 +61,7 @@ impl LazyFsgs {
     /// `'a`.
     #[inline]
     pub unsafe fn from_raw<'a>(ptr: *mut bindings::lazy_fsgs) -> &'a Self {
-        // SAFETY: By the safety requirements of this function; the type is transparent.
+        // SAFETY: The caller vouches for the pointer; the type is transparent.
         unsafe { &*ptr.cast() }
     }
 
@@ -55,16 +69,16 @@ impl LazyFsgs {
     ///
     /// # Safety
     ///
-    /// `ptr` must be valid for writes, and be no CPU's. `leave` must do what [`Leave`] says
-    /// whenever it is called with this pointer.
-    pub unsafe fn init(ptr: *mut bindings::lazy_fsgs, leave: Leave) {
-        // SAFETY: By the safety requirements of this function.
+    /// `ptr` must be valid for writes, and be no CPU's. `leave` and `save` must do what [`Leave`]
+    /// and [`Save`] say whenever they are called with this pointer.
+    pub unsafe fn init(ptr: *mut bindings::lazy_fsgs, leave: Leave, save: Save) {
+        // SAFETY: The caller vouches for the pointer.
         unsafe {
             ptr.write(bindings::lazy_fsgs {
                 task: core::ptr::null_mut(),
                 cpu: -1,
-                tables: false,
                 leave: Some(leave),
+                save: Some(save),
             })
         }
     }
@@ -76,55 +90,80 @@ impl LazyFsgs {
         unsafe { bindings::lazy_fsgs_are_here(self.0.get()) }
     }
 
-    /// Lets them stay on this CPU when the current task goes.
+    /// Defers their restore on this CPU when the current task is scheduled out.
     ///
-    /// With `tables`, LDTR and TR stay, too.
+    /// With `saved`, memory has all that is in the registers. With `restore`, LDTR and TR may hold a
+    /// guest's.
     ///
     /// # Safety
     ///
     /// - They must be of no CPU.
-    /// - The current task must be a user task, its thread must hold what it wants in FS and GS,
-    ///   and DS and ES be what it wants, as well as LDTR and TR without `tables`.
-    /// - With `tables`, interrupts must use no stacks of the TSS.
-    /// - `user_return_enable()` must have been called, and not undone as long as they stay.
-    /// - They must be forgotten or evicted before they are freed, and before the task runs in user
+    /// - The current task must be a user task whose thread holds its FS and GS. DS and ES must be
+    ///   its own, and so must LDTR and TR without `restore`.
+    /// - With `restore`, interrupts must use no stacks of the TSS.
+    /// - `user_return_notifier_enable()` must have been called, and not undone before all CPUs have
+    ///   restored theirs.
+    /// - They must be cancelled or taken before they are freed, and before the task runs in user
     ///   mode or exits.
     #[inline]
-    pub unsafe fn stay(&self, _token: &PreemptDisabled, tables: bool) {
-        // SAFETY: By the safety requirements of this function; preemption is disabled.
-        unsafe { bindings::lazy_fsgs_stay(self.0.get(), tables) };
+    pub unsafe fn defer(&self, _token: &PreemptDisabled, saved: bool, restore: Option<Restore>) {
+        // SAFETY: The caller vouches for the state; preemption is disabled.
+        unsafe { bindings::lazy_fsgs_defer(self.0.get(), saved, restore) };
     }
 
-    /// Lets them be switched as always again.
+    /// Notes that the registers are about to change, so that memory does not have all any more.
+    #[inline]
+    pub fn unsave(&self, token: &PreemptDisabled) {
+        if self.are_here(token) {
+            // SAFETY: Preemption is disabled. Only the owner of these cares.
+            unsafe { bindings::lazy_fsgs_unsave() };
+        }
+    }
+
+    /// Lets `__switch_to()` switch them again.
     ///
     /// # Safety
     ///
-    /// This CPU must have them, and this be the task whose they are. It must have what it wants in
-    /// FS and GS, or see to that before preemption is enabled again.
+    /// This CPU must have them, and the current task be theirs. The registers must hold FS and GS of
+    /// the task, or do so before preemption is enabled again.
     #[inline]
-    pub unsafe fn forget(&self, _token: &PreemptDisabled) {
-        // SAFETY: By the safety requirements of this function; preemption is disabled.
-        unsafe { bindings::lazy_fsgs_forget(self.0.get()) };
+    pub unsafe fn cancel(&self, _token: &PreemptDisabled) {
+        // SAFETY: The caller vouches for the state; preemption is disabled.
+        unsafe { bindings::lazy_fsgs_cancel(self.0.get()) };
     }
 
-    /// Returns the task whose they are, or were last, or null.
+    /// Returns the task that deferred them.
+    ///
+    /// # Safety
+    ///
+    /// They must be deferred on this CPU, or the current task be theirs, or this be the callback:
+    /// otherwise the task may have exited.
     #[inline]
-    pub fn task(&self) -> *mut bindings::task_struct {
-        // SAFETY: The pointer is valid. The task changes when they stay, and nobody asks meanwhile.
+    pub unsafe fn task(&self) -> *mut bindings::task_struct {
+        // SAFETY: The pointer is valid. The task changes when they are deferred only.
         unsafe { (*self.0.get()).task }
     }
 
-    /// Leaves them on whatever CPU has them.
+    /// Takes them from the CPU that has them. Returns whether that was done without the callback.
     ///
-    /// To be called by the task whose they are, with interrupts enabled.
-    pub fn evict(&self) {
-        // SAFETY: The pointer is valid.
-        unsafe { bindings::lazy_fsgs_evict(self.0.get()) };
+    /// # Safety
+    ///
+    /// The current task must be theirs, or have exited, and interrupts be enabled. If this returns
+    /// true, the caller must not take the registers for theirs any more.
+    pub unsafe fn take(&self) -> bool {
+        // SAFETY: The pointer is valid, and the caller vouches for the context.
+        unsafe { bindings::lazy_fsgs_take(self.0.get()) }
     }
 }
 
-/// Leaves those that this CPU has, whosever they are.
-pub fn leave_all(_token: &PreemptDisabled) {
-    // SAFETY: It may be called from anywhere but from NMIs, where nobody has the token.
+/// Returns whether the registers of a CPU hold values that it has to restore some time.
+pub fn deferred_on(cpu: CpuId) -> bool {
+    // SAFETY: A `CpuId` is in range.
+    unsafe { bindings::lazy_fsgs_on_cpu(cpu.as_u32()) }
+}
+
+/// Restores the host's on this CPU, if any task has deferred that.
+pub fn leave_all(_not_in_nmi: &NotInNmi) {
+    // SAFETY: This is not an NMI. Those who defer vouch for their callbacks.
     unsafe { bindings::__leave_lazy_fsgs() };
 }

@@ -63,10 +63,11 @@ impl Msr {
     ///
     /// # Safety
     ///
-    /// The kernel must be able to run on with `value` in this MSR.
+    /// The kernel must be able to run on with `value` in this MSR, and so must user mode, unless the
+    /// caller writes a value that suits it before this CPU gets there.
     #[inline]
     pub unsafe fn write(self, _token: &PreemptDisabled, value: u64) {
-        // SAFETY: By the safety requirements of this function; a fault is handled.
+        // SAFETY: The caller vouches for the value; a fault is handled.
         unsafe { bindings::wrmsrq(self.0, value) };
     }
 
@@ -74,65 +75,28 @@ impl Msr {
     ///
     /// # Safety
     ///
-    /// The kernel must be able to run on with `value` in this MSR.
+    /// As for [`write()`](Self::write).
     #[inline]
     pub unsafe fn write_safe(self, _token: &PreemptDisabled, value: u64) -> Result {
-        // SAFETY: By the safety requirements of this function; a fault is handled.
+        // SAFETY: The caller vouches for the value; a fault is handled.
         written(unsafe { bindings::wrmsrq_safe(self.0, value) })
-    }
-}
-
-/// An MSR that the kernel itself does not depend on while it runs.
-///
-/// The values of such an MSR matter to user mode, or at the border to it, as those of the SYSCALL
-/// MSRs and of TSC_AUX. Writing it is safe as far as the kernel is concerned; that the right value
-/// is back before this CPU returns to user mode is what the maker of the object has promised.
-///
-/// # Invariants
-///
-/// The kernel can run on with any value in this MSR that is written through an object of this type,
-/// until it returns to user mode, and the right value is back by then.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct UserMsr(Msr);
-
-impl UserMsr {
-    /// Asserts that an MSR is of this kind.
-    ///
-    /// # Safety
-    ///
-    /// - Until it returns to user mode, the kernel must be able to run with any value in this MSR
-    ///   that will be written through the returned object.
-    /// - Whoever writes through it must see to it that the right value is back by then.
-    #[inline]
-    pub const unsafe fn new(msr: Msr) -> Self {
-        // INVARIANT: By the safety requirements of this function.
-        Self(msr)
-    }
-
-    /// Returns the MSR.
-    #[inline]
-    pub const fn msr(self) -> Msr {
-        self.0
-    }
-
-    /// Writes the MSR, or returns [`EIO`] if that faults; the MSR then keeps its value.
-    #[inline]
-    pub fn write_safe(self, token: &PreemptDisabled, value: u64) -> Result {
-        // SAFETY: By the type invariants.
-        unsafe { self.0.write_safe(token, value) }
     }
 
     /// As [`write_safe()`](Self::write_safe), but the tracepoint `msr:write_msr` does not see it.
     ///
     /// For loops that have asked [`writes_are_traced()`] before.
+    ///
+    /// # Safety
+    ///
+    /// As for [`write_safe()`](Self::write_safe).
     #[inline]
-    pub fn write_safe_untraced(self, _token: &PreemptDisabled, value: u64) -> Result {
-        // SAFETY: By the type invariants.
-        written(unsafe { bindings::msr_write_safe_untraced(self.0 .0, value) })
+    pub unsafe fn write_safe_untraced(self, _token: &PreemptDisabled, value: u64) -> Result {
+        // SAFETY: The caller vouches for the value; a fault is handled.
+        written(unsafe { bindings::msr_write_safe_untraced(self.0, value) })
     }
 }
 
-/// Returns whether somebody traces the writes of MSRs. That may change at any time.
+/// Returns whether the tracepoint of MSR writes is enabled. That may change at any time.
 #[inline]
 pub fn writes_are_traced() -> bool {
     // SAFETY: It is always safe to ask.
@@ -179,15 +143,17 @@ mod tests {
         let token = preempt_disable();
         let host = STAR.read(&token);
         let other = host ^ (1 << 51);
-        // SAFETY: Nothing in kernel mode uses STAR, and it is put back before preemption is on.
-        let star = unsafe { UserMsr::new(STAR) };
 
-        assert!(star.write_safe(&token, other).is_ok());
-        assert!(star.msr().read(&token) == other);
-        assert!(star.write_safe_untraced(&token, host).is_ok());
-        assert!(star.msr().read(&token) == host);
-        assert!(star.write_safe(&token, other).is_ok());
+        // SAFETY: Nothing in kernel mode uses STAR, and it is restored below.
+        let written = unsafe { STAR.write_safe(&token, other) };
+        assert!(written.is_ok() && STAR.read(&token) == other);
         // SAFETY: This is the value that the kernel had there.
+        let written = unsafe { STAR.write_safe_untraced(&token, host) };
+        assert!(written.is_ok() && STAR.read(&token) == host);
+        // SAFETY: As above.
+        let written = unsafe { STAR.write_safe(&token, other) };
+        assert!(written.is_ok());
+        // SAFETY: As above.
         unsafe { STAR.write(&token, host) };
         assert!(STAR.read(&token) == host);
     }

@@ -18,6 +18,10 @@ use crate::{
         CpuId, //
     },
     preempt::PreemptDisabled,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    },
     types::NotThreadSafe, //
 };
 
@@ -137,6 +141,44 @@ impl<T> Deref for ThisCpu<'_, T> {
     }
 }
 
+/// A bitmap that one CPU changes, in task context and in interrupts, and any CPU reads.
+///
+/// A change is atomic for interrupts on that CPU, but is no locked instruction.
+pub struct LocalMask(Atomic<usize>);
+
+impl LocalMask {
+    /// Makes an empty one.
+    pub const fn new() -> Self {
+        Self(Atomic::new(0))
+    }
+
+    /// Returns the bits.
+    #[inline(always)]
+    pub fn get(&self) -> usize {
+        self.0.load(Relaxed)
+    }
+
+    /// Sets bits.
+    #[inline(always)]
+    pub fn set(&self, bits: usize) {
+        // SAFETY: The pointer is valid; a plain store of a word does not tear.
+        unsafe { bindings::local_mask_set(self.0.as_ptr().cast(), bits) };
+    }
+
+    /// Clears bits.
+    #[inline(always)]
+    pub fn clear(&self, bits: usize) {
+        // SAFETY: As above.
+        unsafe { bindings::local_mask_clear(self.0.as_ptr().cast(), bits) };
+    }
+}
+
+impl Default for LocalMask {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// Defines static per-CPU variables, like `DEFINE_PER_CPU` in C.
 ///
 /// Each is known by a [`PerCpu`](crate::percpu::PerCpu) constant of the given name.
@@ -188,6 +230,19 @@ mod tests {
             Relaxed, //
         }, //
     };
+
+    #[test]
+    fn bits_are_set_and_cleared() {
+        let mask = super::LocalMask::new();
+
+        for (set, clear, result) in [(0b11, 0, 0b11), (0b10, 0b01, 0b10), (0, 0b111, 0)] {
+            mask.set(set);
+            mask.clear(clear);
+            assert_eq!(mask.get(), result);
+        }
+        mask.set(1 << (usize::BITS - 1));
+        assert_eq!(mask.get(), 1 << (usize::BITS - 1));
+    }
 
     define_per_cpu! {
         static INITIAL: Atomic<u64> = Atomic::new(42);

@@ -123,11 +123,15 @@ impl Deref for IrqsDisabled {
 }
 
 /// Calls `f` with interrupts disabled.
+///
+/// # Safety
+///
+/// `f` must not sleep: another task would enable interrupts.
 #[inline]
-pub fn irq_save<R>(f: impl FnOnce(&IrqsDisabled) -> R) -> R {
+pub unsafe fn irq_save<R>(f: impl FnOnce(&IrqsDisabled) -> R) -> R {
     // SAFETY: It is always safe to call `local_irq_save()`.
     let flags = unsafe { bindings::local_irq_save() };
-    // SAFETY: Interrupts are disabled while `f` runs.
+    // SAFETY: Interrupts were just disabled, and `f` does not enable them.
     let result = f(unsafe { IrqsDisabled::assume_disabled() });
 
     // SAFETY: These are the flags that were just saved.
@@ -135,9 +139,52 @@ pub fn irq_save<R>(f: impl FnOnce(&IrqsDisabled) -> R) -> R {
     result
 }
 
+/// A token that proves that the current context is not an NMI.
+///
+/// An NMI may interrupt any other code in the middle, with interrupts disabled, too. So no token
+/// above protects data from an NMI handler that has one.
+///
+/// # Invariants
+///
+/// The context that holds an object of this type, or a reference to one, is not an NMI.
+pub struct NotInNmi(NotThreadSafe);
+
+impl NotInNmi {
+    /// Returns a token, or [`None`] in an NMI.
+    #[inline]
+    pub fn new() -> Option<Self> {
+        // SAFETY: It is always safe to call `in_nmi()`.
+        if unsafe { bindings::in_nmi() } {
+            return None;
+        }
+        // INVARIANT: Just checked. The token cannot get to another context.
+        Some(Self(NotThreadSafe))
+    }
+
+    /// Returns a token for a context that is known not to be an NMI.
+    ///
+    /// # Safety
+    ///
+    /// The current context must not be an NMI.
+    #[inline]
+    pub unsafe fn assume<'a>() -> &'a Self {
+        // INVARIANT: References are only handed out below.
+        const TOKEN: &NotInNmi = &NotInNmi(NotThreadSafe);
+
+        TOKEN
+    }
+}
+
 /// Returns whether the caller runs in task context: not in an interrupt, a softirq or an NMI.
 #[inline]
 pub fn in_task() -> bool {
     // SAFETY: It is always safe to call `in_task()`.
     unsafe { bindings::in_task() }
+}
+
+/// Returns whether the caller can be preempted.
+#[inline]
+pub fn preemptible() -> bool {
+    // SAFETY: It is always safe to call `preemptible()`.
+    unsafe { bindings::preemptible() }
 }

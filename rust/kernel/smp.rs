@@ -7,10 +7,7 @@
 use crate::{
     cpu::CpuId,
     error::to_result,
-    preempt::{
-        preempt_disable,
-        PreemptDisabled, //
-    },
+    preempt::IrqsDisabled,
     prelude::*,
     types::NotThreadSafe, //
 };
@@ -39,26 +36,30 @@ impl Drop for CpusReadGuard {
     }
 }
 
-/// Runs `f` on the CPU `cpu`, in task context with preemption disabled, and waits. May sleep.
+/// Runs `f` on the CPU `cpu` by an IPI, with interrupts disabled, and waits.
+///
+/// Waits for no task there. Task context with interrupts enabled. A CPU that runs this itself
+/// sends no IPI.
 ///
 /// # Errors
 ///
 /// [`ENXIO`] if the CPU is offline; `f` was not called then.
-pub fn call_on_cpu<F>(_cpus: &CpusReadGuard, cpu: CpuId, f: F) -> Result
+pub fn call_on_cpu<F>(cpu: CpuId, f: F) -> Result
 where
-    F: FnOnce(&PreemptDisabled) + Send,
+    F: FnOnce(&IrqsDisabled) + Send,
 {
     /// # Safety
     ///
-    /// `arg` must point to an `Option<F>` that nobody else touches.
-    unsafe extern "C" fn call<F: FnOnce(&PreemptDisabled)>(arg: *mut c_void) -> c_int {
-        // SAFETY: By the safety requirements of this function.
+    /// `arg` must point to an `Option<F>` that no other code touches, and interrupts must be
+    /// disabled.
+    unsafe extern "C" fn call<F: FnOnce(&IrqsDisabled)>(arg: *mut c_void) {
+        // SAFETY: `call_on_cpu()` passes its own option, and waits.
         let f = unsafe { &mut *arg.cast::<Option<F>>() };
 
         if let Some(f) = f.take() {
-            f(&preempt_disable());
+            // SAFETY: `smp_call_function_single()` calls this with interrupts disabled.
+            f(unsafe { IrqsDisabled::assume_disabled() });
         }
-        0
     }
 
     let mut f = Some(f);
@@ -66,7 +67,9 @@ where
 
     // SAFETY: `arg` is what `call::<F>` expects, and stays so until this returns; `F: Send` allows
     // to call it elsewhere.
-    to_result(unsafe { bindings::smp_call_on_cpu(cpu.as_u32(), Some(call::<F>), arg, false) })
+    to_result(unsafe {
+        bindings::smp_call_function_single(cpu.as_u32() as c_int, Some(call::<F>), arg, true)
+    })
 }
 
 #[cfg(CONFIG_RUST_PERCPU_KUNIT_TEST)]
@@ -77,12 +80,12 @@ mod tests {
 
     #[test]
     fn it_runs_on_the_given_cpu() {
-        let cpus = cpus_read_lock();
+        let _cpus = cpus_read_lock();
         let mut ran = 0;
 
         for cpu in (0..nr_cpu_ids()).filter_map(CpuId::from_u32) {
             let mut on = None;
-            if call_on_cpu(&cpus, cpu, |token| on = Some(token.cpu())).is_ok() {
+            if call_on_cpu(cpu, |irqs| on = Some(irqs.cpu())).is_ok() {
                 assert!(on == Some(cpu));
                 ran += 1;
             }

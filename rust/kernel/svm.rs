@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! SVM: what VMLOAD loads and VMSAVE stores.
+//! SVM: the VMLOAD/VMSAVE state.
 //!
-//! These are FS, GS, TR, LDTR, KERNEL_GS_BASE, and the MSRs of SYSCALL and SYSENTER. In kernel mode
-//! nothing depends on them but GSBASE, which makes per-CPU variables work, and TR, where the CPU
-//! finds the interrupt stacks. While a guest's are there, the former has to be exchanged, and
-//! exceptions have to do without the latter.
+//! That is FS, GS, TR, LDTR, KERNEL_GS_BASE, and the MSRs of SYSCALL and SYSENTER. Kernel mode depends
+//! only on GSBASE, which makes per-CPU variables work, and on TR, where the CPU finds the interrupt
+//! stacks. While a guest's state is there, GSBASE has to be exchanged, and exceptions have to do
+//! without these stacks.
 //!
 //! ```text
 //!                   admit_guest()
@@ -20,8 +20,9 @@
 //!
 //! Reference: AMD64 Architecture Programmer's Manual, Volume 2, "VMSAVE and VMLOAD Instructions".
 
+use core::ptr::NonNull;
+
 use crate::{
-    lazy_fsgs::LazyFsgs,
     percpu::ThisCpu,
     preempt::IrqsDisabled,
     prelude::*,
@@ -35,7 +36,7 @@ use crate::{
 ///
 /// # Invariants
 ///
-/// `vmcb` is valid, and nobody else uses what VMLOAD loads of it at the same time; `pa` is its
+/// `vmcb` is valid, and no other code uses its VMLOAD/VMSAVE state at the same time; `pa` is its
 /// address, as VMLOAD wants it.
 #[derive(Clone, Copy)]
 struct Area {
@@ -61,17 +62,17 @@ fn done(good: bool) -> Result {
     }
 }
 
-/// What VMLOAD loads of a guest.
+/// The VMLOAD/VMSAVE state of a guest.
 #[derive(Clone, Copy)]
 pub struct GuestState(Area);
 
 impl GuestState {
-    /// Names the VMCB that has it.
+    /// Names its VMCB.
     ///
     /// # Safety
     ///
-    /// `vmcb` must be valid, and its address be `pa`, for as long as the object is used. Nobody
-    /// else may use what VMLOAD loads of it while one of the functions here runs.
+    /// `vmcb` must be valid, and its address be `pa`, for as long as the object is used. No other
+    /// code may use its VMLOAD/VMSAVE state while one of the functions here runs.
     #[inline]
     pub unsafe fn new(vmcb: *mut bindings::vmcb, pa: usize) -> Self {
         // INVARIANT: By the safety requirements of this function.
@@ -96,7 +97,7 @@ impl GuestState {
     }
 }
 
-/// What VMLOAD loads of the host: a per-CPU variable.
+/// The VMLOAD/VMSAVE state of the host: a per-CPU variable.
 ///
 /// # Invariants
 ///
@@ -151,7 +152,7 @@ impl ThisCpu<'_, HostState> {
     ///
     /// - `vmcb` must be valid, its address be `pa`, and both stay so until another one is saved, or
     ///   [`restore()`](Self::restore) is not called any more; nobody else may use it.
-    /// - This CPU must have what is the host's.
+    /// - This CPU must have the host's state.
     pub unsafe fn save(&self, vmcb: *mut bindings::vmcb, pa: usize) -> Result {
         // INVARIANT: By the safety requirements of this function.
         let area = Area { vmcb, pa };
@@ -165,34 +166,50 @@ impl ThisCpu<'_, HostState> {
         Ok(())
     }
 
-    /// Loads it, with the bases of FS and of the user's GS that the task of `fsgs` has in its
-    /// thread; from now on exceptions use the interrupt stacks again.
+    /// Loads it; from now on exceptions use the interrupt stacks again.
+    ///
+    /// With `task`, the bases of FS and of the user's GS are those that the thread of that task
+    /// holds; without, the caller loads both afterwards.
     ///
     /// An NMI between the two steps finds the host's TR, and uses no interrupt stack.
     ///
     /// # Errors
     ///
     /// - [`ENXIO`] if nothing was saved.
-    /// - [`EIO`] if SVM is not enabled on this CPU any more, which a reboot may have brought about.
-    ///   Then VMLOAD has not loaded a guest's either.
+    /// - [`EIO`] if SVM is not enabled on this CPU any more.
+    ///
+    /// On an error, exceptions still use no interrupt stacks, and user mode must not run. In a
+    /// reboot, SVM was disabled after the host's state was restored, so that VMLOAD has not loaded a
+    /// guest's since: that is no error.
+    ///
+    /// # Safety
+    ///
+    /// `task` must be alive, and FS and GS of it, or of no task, be what the registers shall hold.
     #[inline]
-    pub fn restore(&self, _irqs: &IrqsDisabled, fsgs: &LazyFsgs) -> Result {
+    pub unsafe fn restore(
+        &self,
+        _irqs: &IrqsDisabled,
+        task: Option<NonNull<bindings::task_struct>>,
+    ) -> Result {
         let area = self.area()?;
-        // SAFETY: By the type invariants, which also say that it is what the kernel has had on this
-        // CPU. A task that has let its FS and GS stay outlives that.
-        let loaded = done(unsafe {
-            bindings::vmcb_set_bases(area.vmcb, fsgs.task());
-            bindings::vmload(area.pa)
-        });
 
-        // SAFETY: Interrupts are disabled.
-        unsafe { bindings::load_current_idt() };
+        if let Some(task) = task {
+            // SAFETY: The page is valid by the type invariants, and the caller vouches for the task.
+            unsafe { bindings::vmcb_set_bases(area.vmcb, task.as_ptr()) };
+        }
+        // SAFETY: By the type invariants, the page has what the kernel has had on this CPU.
+        let loaded = done(unsafe { bindings::vmload(area.pa) });
+
+        if loaded.is_ok() || is_shutting_down() {
+            // SAFETY: Interrupts are disabled, and TR is the host's.
+            unsafe { bindings::load_current_idt() };
+            return Ok(());
+        }
         loaded
     }
 }
 
-/// From now on, VMLOAD may load a guest's: exceptions do not use the interrupt stacks, which are
-/// where TR points.
+/// Lets VMLOAD load a guest's state: exceptions find their stacks without TR from now on.
 ///
 /// # Safety
 ///

@@ -8,8 +8,9 @@
 //! - *Armed* is a notifier that the CPU will call. It stays armed, and is called at every return
 //!   to user mode, until it is *disarmed*; it belongs to the CPU, not to the task that armed it.
 //! - *Firing* is a notifier while its callback runs.
-//! - A [`Registration`] allows the notifiers of all CPUs to be armed, for as long as it lives. As
-//!   long as there is one, each return to user mode costs a compare and a branch.
+//! - A [`Registration`] allows the notifiers of all CPUs to be armed, for as long as it lives.
+//! - [`Enabled`] has returns to user mode look for notifiers, which costs a compare and a branch
+//!   for each.
 //!
 //! # States of a notifier
 //!
@@ -20,18 +21,16 @@
 //!  +--------+  <-------------  +------+  <------  +-------+  ---+
 //!      ^       drop                      disarm()     |
 //!      +----------------------------------------------+
-//!          drop, which disarms on the CPU in question
+//!          drop, which disarms by an IPI to the CPU in question
 //! ```
 //!
 //! [`arm()`](ThisCpu::arm) refuses a notifier that is closed ([`ENODEV`]) or armed ([`EBUSY`]).
 //! Both it and [`disarm()`](ThisCpu::disarm) are methods of [`ThisCpu`], so a notifier cannot be
-//! armed or disarmed from another CPU, and refuse interrupts ([`EPERM`]): the list that they
-//! change is only protected by running in task context with preemption off.
+//! armed or disarmed from another CPU, and refuse interrupts ([`EPERM`]).
 //!
 //! # Contexts
 //!
-//! The callback runs with preemption disabled and must not sleep. Interrupts are normally off, but
-//! nothing may rely on it.
+//! The callback runs with interrupts disabled and must not sleep.
 //!
 //! C header: [`include/linux/user-return-notifier.h`](srctree/include/linux/user-return-notifier.h)
 
@@ -39,12 +38,19 @@ use core::ops::Deref;
 
 use crate::{
     container_of,
+    cpu::CpuId,
     define_per_cpu,
     percpu::{
         PerCpu,
         ThisCpu, //
     },
-    preempt::in_task,
+    preempt::{
+        in_task,
+        irq_save,
+        preempt_disable,
+        IrqsDisabled,
+        NotInNmi, //
+    },
     prelude::*,
     smp::{
         call_on_cpu,
@@ -58,11 +64,6 @@ use crate::{
     },
     types::Opaque, //
 };
-
-const CLOSED: u32 = 0;
-const CLAIMED: u32 = 1;
-const IDLE: u32 = 2;
-const ARMED: u32 = 3;
 
 define_per_cpu! {
     /// The address of the notifier that is firing on this CPU, or 0.
@@ -103,9 +104,16 @@ impl<T: Callback> Firing<'_, T> {
     #[inline]
     pub fn disarm(&self) {
         if self.is_armed() {
-            // SAFETY: It is armed, and the rest follows from the type invariants.
+            // SAFETY: It is armed, and interrupts are disabled while callbacks run.
             unsafe { self.this.remove() };
         }
+    }
+
+    /// Returns the token that the context of a callback implies.
+    #[inline]
+    pub fn irqs(&self) -> &IrqsDisabled {
+        // SAFETY: Interrupts are disabled while callbacks run.
+        unsafe { IrqsDisabled::assume_disabled() }
     }
 }
 
@@ -113,14 +121,17 @@ impl<T: Callback> Firing<'_, T> {
 ///
 /// # Invariants
 ///
-/// - `urn` is in this CPU's list of notifiers exactly while `state` is `ARMED`, but for the
-///   instants in which [`ThisCpu::arm()`] and [`ThisCpu::disarm()`] change both.
-/// - `urn.on_user_return` is [`on_user_return::<T>`] while `state` is `IDLE` or `ARMED`.
-/// - `state` becomes `ARMED` and stops being so on the CPU that the notifier belongs to only, or
-///   while that CPU is offline.
+/// - `urn` is in the list of the CPU that the notifier belongs to while `armed` is set, and not
+///   otherwise, except in the instant in which [`ThisCpu::arm()`] changes both.
+/// - `urn.on_user_return` is [`on_user_return::<T>`] while `open` is set, and while `armed` is.
+/// - `armed` changes on the CPU that the notifier belongs to only, or while that CPU is offline.
+/// - `open` changes by the owner of the [`Registration`] only. While `claimed` of the first CPU is
+///   set, there is one, or it is being dropped.
 pub struct Notifier<T: Callback> {
     urn: Opaque<bindings::user_return_notifier>,
-    state: Atomic<u32>,
+    claimed: Atomic<bool>,
+    open: Atomic<bool>,
+    armed: Atomic<bool>,
     data: T,
 }
 
@@ -130,10 +141,12 @@ unsafe impl<T: Callback> Sync for Notifier<T> {}
 impl<T: Callback> Notifier<T> {
     /// Makes a closed notifier, for use as the initial value of a per-CPU variable.
     pub const fn new(data: T) -> Self {
-        // INVARIANT: `state` is `CLOSED`, and `urn` in no list.
+        // INVARIANT: It is not open, and `urn` is in no list.
         Self {
             urn: Opaque::zeroed(),
-            state: Atomic::new(CLOSED),
+            claimed: Atomic::new(false),
+            open: Atomic::new(false),
+            armed: Atomic::new(false),
             data,
         }
     }
@@ -143,7 +156,7 @@ impl<T: Callback> Notifier<T> {
     /// Only this CPU can rely on the answer for longer than an instant.
     #[inline]
     pub fn is_armed(&self) -> bool {
-        self.state.load(Relaxed) == ARMED
+        self.armed.load(Relaxed)
     }
 }
 
@@ -182,10 +195,11 @@ impl<T: Callback> ThisCpu<'_, Notifier<T>> {
     /// As [`arm()`](ThisCpu::arm), but that it may be armed.
     #[inline]
     pub fn ensure_armed(&self) -> Result<bool> {
-        match self.state.load(Acquire) {
-            IDLE => {}
-            ARMED => return Ok(false),
-            _ => return Err(ENODEV),
+        if self.is_armed() {
+            return Ok(false);
+        }
+        if !self.open.load(Acquire) {
+            return Err(ENODEV);
         }
         if !in_task() {
             return Err(EPERM);
@@ -194,11 +208,11 @@ impl<T: Callback> ThisCpu<'_, Notifier<T>> {
             return Err(EBUSY);
         }
 
-        self.state.store(ARMED, Relaxed);
         // SAFETY: By the type invariants `urn` is initialized and in no list. The notifier is a
-        // per-CPU static, and leaves the list at the latest when its `Registration`, which enables
-        // notifiers, is dropped. Preemption is off, as `ThisCpu` implies.
-        unsafe { bindings::user_return_notifier_arm(self.urn.get()) };
+        // per-CPU static, and leaves the list at the latest when its `Registration` is dropped,
+        // which waits for this as preemption is off. It is not an NMI.
+        unsafe { bindings::user_return_notifier_register(self.urn.get()) };
+        self.armed.store(true, Relaxed);
         Ok(true)
     }
 
@@ -220,20 +234,43 @@ impl<T: Callback> ThisCpu<'_, Notifier<T>> {
             return Err(EBUSY);
         }
 
-        // SAFETY: It is armed, and the context was checked.
-        unsafe { self.remove() };
-        Ok(true)
+        // SAFETY: Nothing here sleeps.
+        Ok(unsafe { irq_save(|_| self.remove_if_armed()) })
+    }
+
+    /// Disarms the notifier in an interrupt, or elsewhere with interrupts disabled. Returns whether
+    /// it was armed.
+    ///
+    /// The callback of another notifier cannot do that; it returns false there.
+    #[inline]
+    pub fn disarm_irqs_disabled(&self, _irqs: &IrqsDisabled, _not_in_nmi: &NotInNmi) -> bool {
+        // SAFETY: Interrupts are disabled.
+        !self.another_fires() && unsafe { self.remove_if_armed() }
     }
 
     /// # Safety
     ///
-    /// The notifier must be armed, and this be task context but for the callbacks of others.
+    /// As for [`remove()`](Self::remove), except that the notifier need not be armed.
+    #[inline]
+    unsafe fn remove_if_armed(&self) -> bool {
+        let armed = self.is_armed();
+
+        if armed {
+            // SAFETY: It is armed, and the caller vouches for the rest.
+            unsafe { self.remove() };
+        }
+        armed
+    }
+
+    /// # Safety
+    ///
+    /// The notifier must be armed, and interrupts disabled. It must not be the callback of another
+    /// notifier.
     #[inline]
     unsafe fn remove(&self) {
-        // SAFETY: By the type invariants `urn` is in the list of this CPU. Preemption is off, as
-        // `ThisCpu` implies.
-        unsafe { bindings::user_return_notifier_disarm(self.urn.get()) };
-        self.state.store(IDLE, Relaxed);
+        // SAFETY: By the type invariants `urn` is in the list of this CPU.
+        unsafe { bindings::user_return_notifier_unregister(self.urn.get()) };
+        self.armed.store(false, Relaxed);
     }
 
     /// Returns whether this is the callback of another notifier.
@@ -250,6 +287,11 @@ impl<T: Callback> ThisCpu<'_, Notifier<T>> {
     }
 }
 
+/// Returns whether this is the callback of some notifier.
+pub fn is_firing() -> bool {
+    FIRING.this_cpu(&preempt_disable()).load(Relaxed) != 0
+}
+
 /// Mostly nothing fires, and there is nothing to compare.
 #[cold]
 #[inline(never)]
@@ -259,8 +301,8 @@ fn differ(firing: usize, notifier: usize) -> bool {
 
 /// Permission to arm the notifiers of a per-CPU variable.
 ///
-/// Dropping it disarms them on every CPU and waits for those that are firing, so that the code of
-/// the callback may go away. That may sleep. A module that leaks it must not be unloaded.
+/// Dropping it disarms them on every CPU, by an IPI to each CPU where one is armed, so that the code
+/// of the callback may go away. That may sleep. A module that leaks it must not be unloaded.
 ///
 /// # Examples
 ///
@@ -275,6 +317,7 @@ fn differ(firing: usize, notifier: usize) -> bool {
 ///     },
 ///     user_return::{
 ///         Callback,
+///         Enabled,
 ///         Firing,
 ///         Notifier,
 ///         Registration, //
@@ -295,6 +338,7 @@ fn differ(firing: usize, notifier: usize) -> bool {
 /// }
 ///
 /// let registration = Registration::new(RETURNS)?;
+/// let enabled = Enabled::new();
 /// {
 ///     let token = preempt_disable();
 ///     let returns = RETURNS.this_cpu(&token);
@@ -304,12 +348,13 @@ fn differ(firing: usize, notifier: usize) -> bool {
 /// }
 /// // Whatever CPU it was armed on:
 /// drop(registration);
+/// drop(enabled);
 /// # Ok::<(), Error>(())
 /// ```
 ///
 /// # Invariants
 ///
-/// The notifiers of all possible CPUs are idle or armed.
+/// The notifiers of all possible CPUs are open, and the first one is claimed by this object.
 pub struct Registration<T: Callback> {
     notifier: PerCpu<Notifier<T>>,
 }
@@ -317,83 +362,102 @@ pub struct Registration<T: Callback> {
 impl<T: Callback> Registration<T> {
     /// Allows the notifiers of a per-CPU variable to be armed.
     ///
-    /// May sleep. The caller must not hold the lock of CPU hotplug.
-    ///
     /// # Errors
     ///
     /// [`EBUSY`] if there is a registration for this variable already.
     pub fn new(notifier: PerCpu<Notifier<T>>) -> Result<Self> {
-        // The first CPU's state decides who owns them all.
+        // The first CPU's notifier decides who owns them all.
         let (_, first) = notifier.possible_cpus().next().ok_or(ENODEV)?;
         first
-            .state
-            .cmpxchg(CLOSED, CLAIMED, Acquire)
+            .claimed
+            .cmpxchg(false, true, Acquire)
             .map_err(|_| EBUSY)?;
 
-        // SAFETY: This is task context. It is undone when the registration is dropped.
-        unsafe { bindings::user_return_enable() };
         for (_, this) in notifier.possible_cpus() {
-            // SAFETY: `urn` is valid for writes, and as `state` is neither `IDLE` nor `ARMED`,
-            // nobody looks at it.
+            // SAFETY: `urn` is valid for writes, and as the notifier is neither open nor armed, no
+            // code reads it.
             unsafe { (*this.urn.get()).on_user_return = Some(on_user_return::<T>) };
-            this.state.store(IDLE, Release);
+            this.open.store(true, Release);
         }
 
-        // INVARIANT: All notifiers were just made idle.
+        // INVARIANT: All notifiers were just opened.
         Ok(Self { notifier })
     }
 }
 
 impl<T: Callback> Drop for Registration<T> {
     fn drop(&mut self) {
-        // A notifier can only leave its list on its own CPU, in task context; a CPU that is
-        // offline runs nothing, and cannot come back while the lock is held.
+        for (_, this) in self.notifier.possible_cpus() {
+            this.open.store(false, Relaxed);
+        }
+        // Arming is over everywhere after this: preemption is off while it lasts.
+        // SAFETY: This is task context, and may sleep.
+        unsafe { bindings::synchronize_rcu() };
+
+        // A CPU that is offline cannot come back while the lock is held.
         let cpus = cpus_read_lock();
-        for (cpu, this) in self.notifier.possible_cpus() {
-            if call_on_cpu(&cpus, cpu, |token| close(self.notifier.this_cpu(token))).is_err() {
-                close_offline(this);
+        for (cpu, this) in self
+            .notifier
+            .possible_cpus()
+            .filter(|(_, it)| it.is_armed())
+        {
+            let notifier = self.notifier;
+            let close = move |irqs: &IrqsDisabled| {
+                // SAFETY: An IPI interrupts no callback, which runs with interrupts disabled.
+                unsafe { notifier.this_cpu(irqs).remove_if_armed() };
+            };
+
+            if call_on_cpu(cpu, close).is_err() {
+                close_offline(cpu, this);
             }
         }
         drop(cpus);
-        // SAFETY: This is task context, and undoes what `new()` did. No notifier is armed any more.
-        unsafe { bindings::user_return_disable() };
 
-        // The first CPU's notifier, which a new owner would claim, comes last.
-        let mut first = None;
-        for (_, this) in self.notifier.possible_cpus() {
-            match first {
-                None => first = Some(this),
-                Some(_) => this.state.store(CLOSED, Relaxed),
-            }
-        }
-        if let Some(this) = first {
-            this.state.store(CLOSED, Release);
+        if let Some((_, first)) = self.notifier.possible_cpus().next() {
+            first.claimed.store(false, Release);
         }
     }
-}
-
-/// Disarms the notifier of this CPU for good.
-fn close<T: Callback>(this: ThisCpu<'_, Notifier<T>>) {
-    // No callback is under way here, and this is task context: it cannot be refused.
-    let refused = this.disarm().is_err();
-
-    crate::warn_on!(refused);
-    this.state.store(CLAIMED, Relaxed);
 }
 
 /// Disarms the notifier of a CPU that is, and stays, offline.
-fn close_offline<T: Callback>(this: &'static Notifier<T>) {
-    if this.is_armed() {
-        // SAFETY: By the type invariants `urn` is in the list of its CPU, which is offline and
-        // does not look at it.
-        unsafe { bindings::user_return_notifier_disarm(this.urn.get()) };
+fn close_offline<T: Callback>(cpu: CpuId, this: &'static Notifier<T>) {
+    // SAFETY: By the type invariants `urn` is in the list of its CPU, which is offline.
+    unsafe {
+        bindings::user_return_notifier_unregister_offline(this.urn.get(), cpu.as_u32() as c_int)
+    };
+    this.armed.store(false, Relaxed);
+}
+
+/// Has returns to user mode look for notifiers, for as long as it lives.
+///
+/// The last one to go takes effect some seconds later.
+///
+/// # Invariants
+///
+/// `user_return_notifier_enable()` was called for this object.
+pub struct Enabled(());
+
+impl Enabled {
+    /// May sleep. The caller must not hold the lock of CPU hotplug.
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        // SAFETY: This is task context.
+        unsafe { bindings::user_return_notifier_enable() };
+        // INVARIANT: Just called.
+        Self(())
     }
-    this.state.store(CLAIMED, Relaxed);
+}
+
+impl Drop for Enabled {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants this undoes a call.
+        unsafe { bindings::user_return_notifier_disable() };
+    }
 }
 
 /// # Safety
 ///
-/// `urn` must be that of an armed `Notifier<T>` of this CPU, and preemption must be off.
+/// `urn` must be that of an armed `Notifier<T>` of this CPU, and interrupts must be disabled.
 unsafe extern "C" fn on_user_return<T: Callback>(urn: *mut bindings::user_return_notifier) {
     let urn = Opaque::cast_from(urn).cast_mut();
     // SAFETY: By the safety requirements of this function.
@@ -416,15 +480,16 @@ unsafe extern "C" fn on_user_return<T: Callback>(urn: *mut bindings::user_return
 /// For tests of notifiers.
 #[cfg(CONFIG_RUST_USER_RETURN_KUNIT_TEST)]
 fn fire(_token: &crate::preempt::PreemptDisabled) {
-    // SAFETY: Preemption is off, and the list is consistent: this is task context.
-    unsafe { bindings::user_return(0) };
+    // SAFETY: Nothing here sleeps.
+    unsafe {
+        irq_save(|_| bindings::call_user_return_notifiers(0));
+    }
 }
 
 #[cfg(CONFIG_RUST_USER_RETURN_KUNIT_TEST)]
 #[macros::kunit_tests(rust_user_return)]
 mod tests {
     use super::*;
-    use crate::preempt::preempt_disable;
 
     /// What a callback does besides counting.
     const COUNT: u32 = 0;
@@ -515,6 +580,7 @@ mod tests {
 
     #[test]
     fn it_fires_once_per_return_until_disarmed() -> Result {
+        let _enabled = Enabled::new();
         let _registration = Registration::new(TEST)?;
         let token = preempt_disable();
         let test = TEST.this_cpu(&token);
@@ -541,6 +607,7 @@ mod tests {
 
     #[test]
     fn a_callback_cannot_arm_or_disarm_another() -> Result {
+        let _enabled = Enabled::new();
         let _test = Registration::new(TEST)?;
         let _other = Registration::new(OTHER)?;
         let _idle = Registration::new(IDLE_ONE)?;

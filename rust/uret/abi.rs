@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The C interface, documented in `include/linux/uret.h`, whose prototypes bindgen has checked.
+//! The C interface, documented in `include/linux/uret.h` and `arch/x86/include/asm/uret_kvm.h`, whose
+//! prototypes bindgen has checked.
 //!
 //! All functions are `unsafe`, as `#[export]` wants the types that bindgen gives them.
 
@@ -11,6 +12,7 @@ use kernel::{
         irq_save,
         preempt_disable,
         IrqsDisabled,
+        NotInNmi,
         PreemptDisabled, //
     },
     prelude::*, //
@@ -22,7 +24,10 @@ use crate::{
         Fsgs, //
     },
     kvm,
-    registry,
+    registry::{
+        self,
+        Setter, //
+    },
     slots::Owner,
     svm::{
         self,
@@ -36,8 +41,18 @@ use crate::{
 /// The caller must have disabled preemption, as the header says, for as long as it uses the token.
 #[inline(always)]
 unsafe fn callers_token<'a>() -> &'a PreemptDisabled {
-    // SAFETY: By the safety requirements of this function.
+    // SAFETY: The caller vouches for that.
     unsafe { PreemptDisabled::assume_disabled() }
+}
+
+/// # Safety
+///
+/// The caller must be in task context with preemption disabled, as the header says, for as long as it
+/// uses the proof, and no callback of a notifier.
+#[inline(always)]
+unsafe fn callers_setter<'a>() -> Setter<'a> {
+    // SAFETY: The caller vouches for the context.
+    unsafe { Setter::assume(callers_token()) }
 }
 
 #[inline]
@@ -58,8 +73,9 @@ fn number(result: Result<usize>) -> c_int {
 #[export]
 unsafe extern "C" fn uret_add(owner: *const c_void, msr: u32) -> c_int {
     number(Owner::new(owner.addr()).and_then(|owner| {
-        registry::start()?;
-        registry::add(owner, msr).inspect_err(|_| registry::stop())
+        registry::start();
+        // SAFETY: The caller vouches for the values.
+        unsafe { registry::add(owner, msr) }.inspect_err(|_| registry::stop())
     }))
 }
 
@@ -85,24 +101,23 @@ unsafe extern "C" fn uret_find(msr: u32) -> c_int {
 
 /// # Safety
 ///
-/// Preemption must be disabled.
+/// Safe to call in any context.
 #[export]
 unsafe extern "C" fn uret_set(slot: c_uint, value: u64, mask: u64) -> c_int {
-    // SAFETY: By the safety requirements of this function.
-    let token = unsafe { callers_token() };
-
-    status(registry::set(token, slot as usize, value, mask))
+    status(Setter::check(|setter| {
+        registry::set(setter, slot as usize, value, mask)
+    }))
 }
 
 /// # Safety
 ///
-/// Preemption must be disabled, and `values` be valid for reads.
+/// `values` must be valid for reads.
 #[export]
 unsafe extern "C" fn uret_set_values(values: *const bindings::uret_values) -> c_int {
-    // SAFETY: By the safety requirements of this function.
-    let (token, values) = unsafe { (callers_token(), &*values) };
-
-    status(registry::set_values(token, values))
+    status(Setter::check(|setter| {
+        // SAFETY: The caller vouches for the pointer.
+        registry::set_values(setter, unsafe { &*values })
+    }))
 }
 
 /// # Safety
@@ -110,11 +125,11 @@ unsafe extern "C" fn uret_set_values(values: *const bindings::uret_values) -> c_
 /// Preemption must be disabled, and `value` be valid for a write.
 #[export]
 unsafe extern "C" fn uret_get(slot: c_uint, value: *mut u64) -> c_int {
-    // SAFETY: By the safety requirements of this function.
+    // SAFETY: The caller vouches for that.
     let token = unsafe { callers_token() };
 
     status(registry::get(token, slot as usize).map(|it| {
-        // SAFETY: By the safety requirements of this function.
+        // SAFETY: The caller vouches for that.
         unsafe { *value = it }
     }))
 }
@@ -143,8 +158,8 @@ unsafe extern "C" fn uret_read_host(owner: *const c_void) -> c_int {
 ///
 /// Safe to call in the context that the header names.
 #[export]
-unsafe extern "C" fn uret_kvm_start() -> c_int {
-    status(registry::start())
+unsafe extern "C" fn uret_kvm_start() {
+    registry::start();
 }
 
 /// # Safety
@@ -160,7 +175,7 @@ unsafe extern "C" fn uret_kvm_stop() {
 /// `fsgs` must be valid for writes.
 #[export]
 unsafe extern "C" fn uret_fsgs_init(fsgs: *mut bindings::uret_fsgs) {
-    // SAFETY: By the safety requirements of this function.
+    // SAFETY: The caller vouches for that.
     unsafe { fsgs::init(fsgs) };
 }
 
@@ -168,30 +183,30 @@ unsafe extern "C" fn uret_fsgs_init(fsgs: *mut bindings::uret_fsgs) {
 ///
 /// The thread of `fsgs`' vCPU must be about to be scheduled out, between `uret_kvm_start()` and
 /// `uret_kvm_stop()`, with `thread.fsbase` and so on saved, and no LDT. When it is scheduled in on
-/// another CPU, `fsgs` must be evicted. `fsgs->to_host` must do what the header says.
+/// another CPU, `fsgs` must be taken. The functions of `fsgs` must do what the header says.
 #[export]
-unsafe extern "C" fn uret_fsgs_stay(fsgs: *mut bindings::uret_fsgs) {
-    // SAFETY: By the safety requirements of this function.
-    unsafe { Fsgs::from_raw(fsgs).stay(callers_token()) };
+unsafe extern "C" fn uret_fsgs_defer(fsgs: *mut bindings::uret_fsgs, saved: bool) {
+    // SAFETY: The caller vouches for the registers.
+    unsafe { Fsgs::from_raw(fsgs).defer(callers_token(), saved) };
 }
 
 /// # Safety
 ///
-/// This must be the thread of `fsgs`' vCPU, with preemption disabled until it has put back the
+/// This must be the thread of `fsgs`' vCPU, with preemption disabled until it has restored the
 /// host's.
 #[export]
-unsafe extern "C" fn uret_fsgs_forget(fsgs: *mut bindings::uret_fsgs) {
-    // SAFETY: By the safety requirements of this function.
-    unsafe { Fsgs::from_raw(fsgs).forget(callers_token()) };
+unsafe extern "C" fn uret_fsgs_cancel(fsgs: *mut bindings::uret_fsgs) {
+    // SAFETY: The caller vouches for the registers.
+    unsafe { Fsgs::from_raw(fsgs).cancel(callers_token()) };
 }
 
 /// # Safety
 ///
-/// `fsgs` must be initialized.
+/// `fsgs` must be initialized, and the current thread be that of its vCPU, or the last to use it.
 #[export]
-unsafe extern "C" fn uret_fsgs_evict(fsgs: *mut bindings::uret_fsgs) {
-    // SAFETY: By the safety requirements of this function.
-    unsafe { Fsgs::from_raw(fsgs) }.evict();
+unsafe extern "C" fn uret_fsgs_take(fsgs: *mut bindings::uret_fsgs) {
+    // SAFETY: The caller vouches for the context.
+    unsafe { Fsgs::from_raw(fsgs).take() };
 }
 
 /// # Safety
@@ -207,10 +222,10 @@ unsafe extern "C" fn uret_vmx_setup() -> c_int {
 /// Preemption must be disabled, and `values` be valid for reads.
 #[export]
 unsafe extern "C" fn uret_vmx_switch_to_guest(values: *const bindings::uret_values) {
-    // SAFETY: By the safety requirements of this function.
-    let (token, values) = unsafe { (callers_token(), &*values) };
+    // SAFETY: The caller vouches for the pointer and the context.
+    let (setter, values) = unsafe { (callers_setter(), &*values) };
 
-    vmx::switch_to_guest(token, values);
+    vmx::switch_to_guest(&setter, values);
 }
 
 /// # Safety
@@ -226,10 +241,8 @@ unsafe extern "C" fn uret_svm_setup() -> c_int {
 /// Preemption must be disabled.
 #[export]
 unsafe extern "C" fn uret_svm_switch_to_guest(tsc_aux: u64) {
-    // SAFETY: By the safety requirements of this function.
-    let token = unsafe { callers_token() };
-
-    svm::switch_to_guest(token, tsc_aux);
+    // SAFETY: The caller vouches for the context.
+    svm::switch_to_guest(unsafe { &callers_setter() }, tsc_aux);
 }
 
 /// # Safety
@@ -243,7 +256,7 @@ unsafe extern "C" fn uret_svm_init(
     vmcb: *mut bindings::vmcb,
     pa: c_ulong,
 ) {
-    // SAFETY: By the safety requirements of this function.
+    // SAFETY: The caller vouches for that.
     unsafe { svm::init(svm, fsgs, vmcb, pa) };
 }
 
@@ -253,7 +266,7 @@ unsafe extern "C" fn uret_svm_init(
 /// a VMCB, at `pa`, that nobody else uses until `uret_svm_cpu_down()`.
 #[export]
 unsafe extern "C" fn uret_svm_cpu_up(vmcb: *mut bindings::vmcb, pa: c_ulong) -> c_int {
-    // SAFETY: By the safety requirements of this function.
+    // SAFETY: The caller vouches for that.
     status(unsafe { svm::cpu_up(&preempt_disable(), vmcb, pa) })
 }
 
@@ -262,7 +275,22 @@ unsafe extern "C" fn uret_svm_cpu_up(vmcb: *mut bindings::vmcb, pa: c_ulong) -> 
 /// Safe to call in the context that the header names.
 #[export]
 unsafe extern "C" fn uret_svm_cpu_down() {
-    svm::cpu_down(&preempt_disable());
+    // SAFETY: The caller vouches for the context.
+    svm::cpu_down(unsafe { NotInNmi::assume() });
+}
+
+/// Calls `f` for a vCPU's state with interrupts disabled.
+///
+/// # Safety
+///
+/// As [`Vmload::from_raw()`], and `f` must not sleep.
+#[inline]
+unsafe fn with_svm<R>(
+    svm: *mut bindings::uret_svm,
+    f: impl FnOnce(Vmload<'_>, &IrqsDisabled) -> R,
+) -> R {
+    // SAFETY: The caller vouches for the pointer, and for `f`.
+    unsafe { irq_save(|irqs| f(Vmload::from_raw(svm), irqs)) }
 }
 
 /// # Safety
@@ -270,28 +298,44 @@ unsafe extern "C" fn uret_svm_cpu_down() {
 /// As the header says.
 #[export]
 unsafe extern "C" fn uret_svm_enter(svm: *mut bindings::uret_svm) -> bool {
-    // SAFETY: By the safety requirements of this function.
-    let (irqs, svm) = unsafe { (IrqsDisabled::assume_disabled(), Vmload::from_raw(svm)) };
-
-    svm.enter(irqs)
+    // SAFETY: The caller vouches for the context, and leaves in time.
+    unsafe { Vmload::from_raw(svm).enter(IrqsDisabled::assume_disabled()) }
 }
 
 /// # Safety
 ///
 /// As the header says.
 #[export]
-unsafe extern "C" fn uret_svm_read(svm: *mut bindings::uret_svm) {
-    // SAFETY: By the safety requirements of this function.
-    irq_save(|irqs| unsafe { Vmload::from_raw(svm) }.read(irqs));
+unsafe extern "C" fn uret_svm_sync(svm: *mut bindings::uret_svm) {
+    // SAFETY: The caller vouches for the pointer.
+    unsafe { with_svm(svm, |svm, irqs| svm.sync(irqs)) };
 }
 
 /// # Safety
 ///
 /// As the header says.
 #[export]
-unsafe extern "C" fn uret_svm_write(svm: *mut bindings::uret_svm) {
-    // SAFETY: By the safety requirements of this function.
-    irq_save(|irqs| unsafe { Vmload::from_raw(svm) }.write(irqs));
+unsafe extern "C" fn uret_svm_sync_for_write(svm: *mut bindings::uret_svm) {
+    // SAFETY: The caller vouches for the pointer.
+    unsafe { with_svm(svm, |svm, irqs| svm.sync_for_write(irqs)) };
+}
+
+/// # Safety
+///
+/// As the header says.
+#[export]
+unsafe extern "C" fn uret_svm_save(svm: *mut bindings::uret_svm) -> bool {
+    // SAFETY: The caller vouches for the pointer.
+    unsafe { with_svm(svm, |svm, irqs| svm.sync(irqs)) }
+}
+
+/// # Safety
+///
+/// As the header says.
+#[export]
+unsafe extern "C" fn uret_svm_taken(svm: *mut bindings::uret_svm) {
+    // SAFETY: The caller vouches for the pointer.
+    unsafe { with_svm(svm, |svm, irqs| svm.taken(irqs)) };
 }
 
 /// # Safety
@@ -299,8 +343,8 @@ unsafe extern "C" fn uret_svm_write(svm: *mut bindings::uret_svm) {
 /// As the header says.
 #[export]
 unsafe extern "C" fn uret_svm_leave(svm: *mut bindings::uret_svm) {
-    // SAFETY: By the safety requirements of this function.
-    irq_save(|irqs| unsafe { Vmload::from_raw(svm) }.leave(irqs));
+    // SAFETY: The caller vouches for the pointer and the context.
+    unsafe { with_svm(svm, |svm, irqs| svm.leave(irqs)) };
 }
 
 /// # Safety
@@ -308,7 +352,7 @@ unsafe extern "C" fn uret_svm_leave(svm: *mut bindings::uret_svm) {
 /// Preemption must be disabled.
 #[export]
 unsafe extern "C" fn uret_svm_refuse() {
-    // SAFETY: By the safety requirements of this function.
+    // SAFETY: The caller vouches for that.
     svm::refuse(unsafe { callers_token() });
 }
 
@@ -331,7 +375,7 @@ unsafe extern "C" fn uret_kvm_update(
     data: u64,
     mask: u64,
 ) {
-    // SAFETY: By the safety requirements of this function.
+    // SAFETY: The caller vouches for that.
     kvm::update(unsafe { &mut *values }, index as usize, load, data, mask);
 }
 
@@ -340,10 +384,15 @@ unsafe extern "C" fn uret_kvm_update(
 /// Preemption must be disabled.
 #[export]
 unsafe extern "C" fn uret_kvm_set(index: c_uint, value: u64, mask: u64) -> c_int {
-    // SAFETY: By the safety requirements of this function.
-    let token = unsafe { callers_token() };
+    // SAFETY: The caller vouches for the context.
+    let setter = unsafe { callers_setter() };
 
-    status(registry::set(token, kvm::slot(index as usize), value, mask))
+    status(registry::set(
+        &setter,
+        kvm::slot(index as usize),
+        value,
+        mask,
+    ))
 }
 
 /// # Safety
@@ -351,7 +400,7 @@ unsafe extern "C" fn uret_kvm_set(index: c_uint, value: u64, mask: u64) -> c_int
 /// Preemption must be disabled.
 #[export]
 unsafe extern "C" fn uret_kvm_get(index: c_uint) -> u64 {
-    // SAFETY: By the safety requirements of this function.
+    // SAFETY: The caller vouches for that.
     let token = unsafe { callers_token() };
 
     registry::get(token, kvm::slot(index as usize)).unwrap_or(0)
@@ -370,7 +419,12 @@ unsafe extern "C" fn uret_kvm_read_host() -> c_int {
 /// Safe to call in the context that the header names.
 #[export]
 unsafe extern "C" fn uret_kvm_drop() {
-    registry::drop_owner(&preempt_disable(), kvm::owner());
+    // SAFETY: The caller vouches for the context.
+    registry::drop_kvm(
+        &preempt_disable(),
+        unsafe { NotInNmi::assume() },
+        kvm::owner(),
+    );
 }
 
 /// # Safety
@@ -394,5 +448,6 @@ unsafe extern "C" fn uret_cpu_up() {
 /// Safe to call in the context that the header names.
 #[export]
 unsafe extern "C" fn uret_cpu_down() {
-    registry::cpu_down(&preempt_disable());
+    // SAFETY: The caller vouches for the context.
+    registry::cpu_down(&preempt_disable(), unsafe { NotInNmi::assume() });
 }

@@ -9,6 +9,7 @@ use core::num::NonZero;
 
 use kernel::{
     bindings::uret_values as Values,
+    percpu::LocalMask,
     prelude::*,
     sync::atomic::{
         Atomic,
@@ -36,7 +37,12 @@ pub(crate) trait Hardware {
     fn read(&self, msr: u32) -> Result<u64>;
 
     /// Writes an MSR. On an error it must have kept its value.
-    fn write(&self, msr: u32, value: u64) -> Result;
+    ///
+    /// # Safety
+    ///
+    /// The kernel must be able to run with `value` in the MSR, and the host's value be restored
+    /// before the CPU returns to user mode.
+    unsafe fn write(&self, msr: u32, value: u64) -> Result;
 
     /// Told of every event, after it. The MSR is `msrs[slot]`, which need not be loaded for that.
     fn event(&self, _event: Event, _slot: Slot, _msrs: &PerSlot<Atomic<u32>>, _value: u64) {}
@@ -123,12 +129,13 @@ impl Changes {
 /// - Bit `i` of `dirty` is set exactly if `current[i]` and `host[i]` differ.
 /// - `dirty` is a subset of `ready`.
 ///
-/// They hold whenever preemption is enabled: nothing here is called from interrupts.
+/// They hold whenever preemption is enabled. An interrupt may restore and remove slots while those
+/// of another owner are set, and read the host's value of new ones: it changes `dirty` as a whole.
 pub(crate) struct Cpu {
     /// The slots whose host value is known.
     ready: Atomic<usize>,
     /// The slots that differ from the host.
-    dirty: Atomic<usize>,
+    dirty: LocalMask,
     msr: PerSlot<Atomic<u32>>,
     host: PerSlot<Atomic<u64>>,
     current: PerSlot<Atomic<u64>>,
@@ -142,7 +149,7 @@ impl Cpu {
         // INVARIANT: No slot is ready, and none dirty.
         Self {
             ready: Atomic::new(0),
-            dirty: Atomic::new(0),
+            dirty: LocalMask::new(),
             msr: PerSlot([const { Atomic::new(0) }; MAX_SLOTS]),
             host: PerSlot([const { Atomic::new(0) }; MAX_SLOTS]),
             current: PerSlot([const { Atomic::new(0) }; MAX_SLOTS]),
@@ -155,7 +162,7 @@ impl Cpu {
     /// Returns the slots that differ from the host, as a bitmap.
     #[inline]
     pub(crate) fn dirty(&self) -> usize {
-        self.dirty.load(Relaxed)
+        self.dirty.get()
     }
 
     /// Returns a slot if its host value is known.
@@ -188,26 +195,40 @@ impl Cpu {
     ///
     /// - [`EBUSY`] if the slot is dirty: what the MSR holds is not the host's value.
     /// - [`EIO`] if the MSR cannot be read; it is not ready then.
-    pub(crate) fn read_host(&self, hw: &impl Hardware, slot: usize, msr: u32) -> Result {
+    ///
+    /// # Safety
+    ///
+    /// The kernel must be able to run with any value in the MSR that the slot will be set to, and
+    /// [`restore()`](Self::restore) be called before the CPU returns to user mode.
+    pub(crate) unsafe fn read_host(&self, hw: &impl Hardware, slot: usize, msr: u32) -> Result {
         let slot = Slot::new(slot).ok_or(ENXIO)?;
 
         if self.dirty() & slot.bit() != 0 {
             return Err(EBUSY);
         }
-        let ready = self.ready.load(Relaxed);
         let value = hw
             .read(msr)
-            .inspect_err(|_| self.ready.store(ready & !slot.bit(), Relaxed))?;
+            .inspect_err(|_| self.change_ready(slot, false))?;
 
         // INVARIANT: The slot holds the host's value, and is not dirty.
         self.msr.at(slot).store(msr, Relaxed);
         self.host.at(slot).store(value, Relaxed);
         self.current.at(slot).store(value, Relaxed);
-        self.ready.store(ready | slot.bit(), Relaxed);
+        self.change_ready(slot, true);
         Ok(())
     }
 
-    /// Sets a slot to `value`. If that soils it, it is the caller's to make it dirty.
+    /// Other CPUs change other bits of `ready`, and interrupts do.
+    fn change_ready(&self, slot: Slot, ready: bool) {
+        if (self.ready.load(Relaxed) & slot.bit() != 0) != ready {
+            let bit = slot.bit();
+
+            self.ready
+                .add(if ready { bit } else { bit.wrapping_neg() }, Relaxed);
+        }
+    }
+
+    /// Sets a slot to `value`. If that soils it, the caller makes it dirty.
     #[inline(always)]
     fn put(&self, hw: &impl Hardware, slot: Slot, value: u64) -> Result<Done> {
         if value == self.current.at(slot).load(Relaxed) {
@@ -215,7 +236,8 @@ impl Cpu {
             hw.event(Event::Elide, slot, &self.msr, value);
             return Ok(Done::Elided);
         }
-        hw.write(self.msr.at(slot).load(Relaxed), value)?;
+        // SAFETY: The slot is ready, and the caller of `read_host()` vouches for its values.
+        unsafe { hw.write(self.msr.at(slot).load(Relaxed), value) }?;
         self.written.at(slot).inc();
         self.current.at(slot).store(value, Relaxed);
         hw.event(Event::Set, slot, &self.msr, value);
@@ -230,14 +252,14 @@ impl Cpu {
     #[cold]
     #[inline(never)]
     fn clean(&self, slot: Slot) {
-        self.dirty.store(self.dirty() & !slot.bit(), Relaxed);
+        self.dirty.clear(slot.bit());
     }
 
     /// Brings `dirty` in line with what [`Cpu::put()`] has done.
     #[inline(always)]
     fn apply(&self, changes: Changes) -> Result {
         // INVARIANT: These were written, and did not get the host's value.
-        self.dirty.store(self.dirty() | changes.soiled, Relaxed);
+        self.dirty.set(changes.soiled);
         if changes.failed != 0 {
             return Err(EIO);
         }
@@ -269,7 +291,7 @@ impl Cpu {
 
         if done == Done::Soiled {
             // INVARIANT: It was written, and did not get the host's value.
-            self.dirty.store(self.dirty() | slot.bit(), Relaxed);
+            self.dirty.set(slot.bit());
         }
         Ok(done)
     }
@@ -327,13 +349,14 @@ impl Cpu {
     /// dirty; the others are restored.
     #[inline]
     pub(crate) fn restore(&self, hw: &impl Hardware, which: usize) -> Result {
-        let dirty = self.dirty();
+        let which = self.dirty() & which;
         let mut failed = 0;
 
-        for slot in bits(dirty & which) {
+        for slot in bits(which) {
             let host = self.host.at(slot).load(Relaxed);
 
-            if hw.write(self.msr.at(slot).load(Relaxed), host).is_err() {
+            // SAFETY: The slot is ready, and had this value when it became so.
+            if unsafe { hw.write(self.msr.at(slot).load(Relaxed), host) }.is_err() {
                 failed |= slot.bit();
                 continue;
             }
@@ -342,7 +365,7 @@ impl Cpu {
             hw.event(Event::Restore, slot, &self.msr, host);
         }
         // INVARIANT: All but those that failed hold the host's value now.
-        self.dirty.store(dirty & !which | failed, Relaxed);
+        self.dirty.clear(which & !failed);
         if failed == 0 {
             Ok(())
         } else {
@@ -350,17 +373,15 @@ impl Cpu {
         }
     }
 
-    /// Forgets those slots in the bitmap `which` that are not dirty, and their counters.
+    /// Forgets those slots in the bitmap `which` that are not dirty, and their counters. Any CPU may
+    /// call this, if none sets these slots.
     pub(crate) fn forget(&self, which: usize) {
-        let which = which & !self.dirty();
-        let ready = self.ready.load(Relaxed);
-
-        for slot in bits(which & ready) {
+        for slot in bits(which & !self.dirty() & self.ready.load(Relaxed)) {
             for counters in [&self.written, &self.elided, &self.restored] {
                 counters.at(slot).0.store(0, Relaxed);
             }
+            self.change_ready(slot, false);
         }
-        self.ready.store(ready & !which, Relaxed);
     }
 }
 

@@ -1,26 +1,34 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! FS, GS and what goes with them of vCPUs, which stay while kernel threads run.
+//! FS, GS and what goes with them of vCPUs, which are deferred while kernel threads run.
 //!
-//! - A vCPU's thread is scheduled out for a kernel thread or the idle task: they stay.
-//! - It is scheduled in again on the same CPU: they are right.
-//! - Another user task is switched in: the host's are put back first.
-//! - The vCPU moves to another CPU, or its CPU goes down: likewise.
-//! - The thread is scheduled out for a user task, or leaves KVM_RUN: KVM forgets that they stay,
-//!   and puts back the host's, as it always has done.
+//! - A vCPU's thread is scheduled out for a kernel thread or the idle task: they are deferred.
+//! - The CPU idles: on SVM, memory gets all that is in the registers only.
+//! - The thread is scheduled in again on the same CPU: the registers are right.
+//! - Another user task is switched in: the host's are restored first.
+//! - The CPU goes down: likewise.
+//! - The vCPU moves to another CPU: if memory has all, it takes them, and the CPU that had them
+//!   restores the host's before it runs a user task. Otherwise that CPU restores them on an IPI.
+//! - The thread is scheduled out for a user task, or leaves KVM_RUN: KVM cancels the deferral, and
+//!   restores the host's, as stock KVM does.
 //!
-//! With them stay the MSRs that the vCPU has set: nothing restores these but a return to user mode,
-//! before which another user task is switched in, or what evicts both, see [`crate::registry`].
+//! The MSRs that the vCPU has set stay along with them: only a return to user mode restores these,
+//! before which another user task is switched in, or an operation that restores both, see
+//! [`crate::registry`].
 
 use kernel::{
     bindings,
     define_per_cpu,
     lazy_fsgs::{
-        leave_all,
-        LazyFsgs, //
+        LazyFsgs,
+        Restore, //
     },
     percpu::PerCpu,
-    preempt::PreemptDisabled, //
+    preempt::{
+        preempt_disable,
+        IrqsDisabled,
+        PreemptDisabled, //
+    }, //
 };
 
 use crate::{
@@ -30,14 +38,16 @@ use crate::{
 
 /// What happened on one CPU.
 pub(crate) struct Counts {
-    /// A vCPU's thread was scheduled out, and they stayed.
+    /// A vCPU's thread was scheduled out, and they were deferred.
     pub(crate) stayed: Counter,
-    /// A vCPU gave them up.
+    /// A vCPU cancelled that.
     pub(crate) forgotten: Counter,
-    /// Another user task came.
+    /// Another user task was switched in.
     pub(crate) left: Counter,
     /// The vCPU, or the CPU, had to go.
     pub(crate) evicted: Counter,
+    /// A vCPU came here, and took them from another CPU without an IPI.
+    pub(crate) taken: Counter,
 }
 
 define_per_cpu! {
@@ -46,6 +56,7 @@ define_per_cpu! {
         forgotten: Counter::new(),
         left: Counter::new(),
         evicted: Counter::new(),
+        taken: Counter::new(),
     };
 }
 
@@ -74,56 +85,74 @@ impl Fsgs<'_> {
         }
     }
 
-    /// Returns what `__switch_to()` knows of them.
+    /// Returns the entry that `__switch_to()` looks at.
     #[inline]
     pub(crate) fn lazy(&self) -> &LazyFsgs {
         self.lazy
     }
 
-    /// They stay when the current task goes.
+    /// Defers their restore when the current task is scheduled out.
     ///
     /// # Safety
     ///
-    /// As for [`LazyFsgs::stay()`], but that they may have stayed already.
+    /// As for [`LazyFsgs::defer()`], but they may be deferred here already.
     #[inline]
-    pub(crate) unsafe fn stay(self, token: &PreemptDisabled) {
+    pub(crate) unsafe fn defer(self, token: &PreemptDisabled, saved: bool) {
         COUNTS.this_cpu(token).stayed.inc();
         if !self.lazy.are_here(token) {
-            // SAFETY: By the safety requirements of this function. They are of no CPU: KVM evicts
-            // them when the vCPU comes to another one.
-            unsafe { self.lazy.stay(token, false) };
+            // SAFETY: The caller vouches for the registers. They are of no CPU: KVM takes them when
+            // the vCPU comes to another one.
+            unsafe { self.lazy.defer(token, saved, None) };
             trace::fsgs(trace::Fsgs::Stay, self.raw);
         }
     }
 
-    /// The guest's come here, LDTR and TR among them, and stay when the current task goes.
+    /// Defers them with LDTR and TR, as the guest's come here.
     ///
     /// # Safety
     ///
-    /// As for [`LazyFsgs::stay()`], but that they may have stayed here already.
+    /// As for [`LazyFsgs::defer()`], but they may be deferred here already.
     #[inline]
-    pub(crate) unsafe fn admit(self, token: &PreemptDisabled) {
-        self.forget(token);
-        // SAFETY: By the safety requirements of this function. They are of no CPU now.
-        unsafe { self.lazy.stay(token, true) };
+    pub(crate) unsafe fn defer_tables(self, token: &PreemptDisabled, restore: Restore) {
+        // SAFETY: If they are here, they are the current task's, and deferred again next.
+        unsafe { self.cancel(token) };
+        // SAFETY: The caller vouches for the registers. They are of no CPU now.
+        unsafe { self.lazy.defer(token, false, Some(restore)) };
         trace::fsgs(trace::Fsgs::Stay, self.raw);
     }
 
-    /// The vCPU gives them up.
+    /// Cancels the deferral, if they are here.
+    ///
+    /// # Safety
+    ///
+    /// As for [`LazyFsgs::cancel()`].
     #[inline]
-    pub(crate) fn forget(self, token: &PreemptDisabled) {
+    pub(crate) unsafe fn cancel(self, token: &PreemptDisabled) {
         if self.lazy.are_here(token) {
             COUNTS.this_cpu(token).forgotten.inc();
-            // SAFETY: They are here. KVM calls this on the vCPU's thread, right before it puts back
-            // the host's.
-            unsafe { self.lazy.forget(token) };
+            // SAFETY: They are here, and the caller vouches for the registers.
+            unsafe { self.lazy.cancel(token) };
             trace::fsgs(trace::Fsgs::Forget, self.raw);
         }
     }
 
-    /// Puts back the host's, on whatever CPU has them.
-    pub(crate) fn evict(self) {
-        self.lazy.evict();
+    /// Takes them from the CPU that has them, if any.
+    ///
+    /// # Safety
+    ///
+    /// As for [`LazyFsgs::take()`]. KVM's function `taken` may be called.
+    pub(crate) unsafe fn take(self) {
+        // SAFETY: The caller vouches for the context; `taken` tells the owner.
+        if unsafe { self.lazy.take() } {
+            COUNTS.this_cpu(&preempt_disable()).taken.inc();
+            trace::fsgs(trace::Fsgs::Take, self.raw);
+            // SAFETY: As above.
+            unsafe {
+                if let Some(taken) = (*self.raw).taken {
+                    taken(self.raw);
+                }
+            }
+        }
     }
 }
 
@@ -135,14 +164,11 @@ impl Fsgs<'_> {
 pub(crate) unsafe fn init(raw: *mut bindings::uret_fsgs) {
     // SAFETY: By the safety requirements of this function.
     unsafe {
-        LazyFsgs::init(&raw mut (*raw).lazy, leave);
+        LazyFsgs::init(&raw mut (*raw).lazy, leave, save);
         (*raw).to_host = None;
+        (*raw).save = None;
+        (*raw).taken = None;
     }
-}
-
-/// Puts back the host's on this CPU, whatever vCPU has left its own here.
-pub(crate) fn evict_all(token: &PreemptDisabled) {
-    leave_all(token);
 }
 
 /// # Safety
@@ -150,8 +176,8 @@ pub(crate) fn evict_all(token: &PreemptDisabled) {
 /// `lazy` must be that of a `uret_fsgs`, and interrupts be disabled.
 unsafe extern "C" fn leave(lazy: *mut bindings::lazy_fsgs, next: *mut bindings::task_struct) {
     let raw = kernel::container_of!(lazy, bindings::uret_fsgs, lazy);
-    // SAFETY: By the safety requirements of this function.
-    let token = unsafe { PreemptDisabled::assume_disabled() };
+    // SAFETY: Interrupts are disabled.
+    let token = unsafe { IrqsDisabled::assume_disabled() };
     let counts = COUNTS.this_cpu(token);
     // SAFETY: It is always safe to ask for the current task.
     let evicted = next == unsafe { bindings::get_current() };
@@ -169,10 +195,20 @@ unsafe extern "C" fn leave(lazy: *mut bindings::lazy_fsgs, next: *mut bindings::
         },
         raw,
     );
-    // SAFETY: By the safety requirements of this function; KVM's function may be called here.
+    // SAFETY: The caller vouches for the pointer and the context; KVM's function may be called here.
     unsafe {
         if let Some(to_host) = (*raw).to_host {
             to_host(raw);
         }
     }
+}
+
+/// # Safety
+///
+/// As for [`leave()`].
+unsafe extern "C" fn save(lazy: *mut bindings::lazy_fsgs) -> bool {
+    let raw = kernel::container_of!(lazy, bindings::uret_fsgs, lazy);
+
+    // SAFETY: The caller vouches for the pointer and the context; KVM's function may be called here.
+    unsafe { (*raw).save.is_some_and(|save| save(raw)) }
 }

@@ -155,7 +155,7 @@ mod cpu_tests {
             self.values.get(msr as usize).map(Cell::get).ok_or(EIO)
         }
 
-        fn write(&self, msr: u32, value: u64) -> Result {
+        unsafe fn write(&self, msr: u32, value: u64) -> Result {
             if value == self.refused.get() {
                 return Err(EIO);
             }
@@ -179,9 +179,14 @@ mod cpu_tests {
         let cpu = KBox::new(Cpu::new(), GFP_KERNEL)?;
 
         for slot in 0..NR {
-            cpu.read_host(msrs, slot, slot as u32)?;
+            read_host(&cpu, msrs, slot, slot as u32)?;
         }
         Ok(cpu)
+    }
+
+    fn read_host(cpu: &Cpu, msrs: &Msrs, slot: usize, msr: u32) -> Result {
+        // SAFETY: No kernel depends on these MSRs.
+        unsafe { cpu.read_host(msrs, slot, msr) }
     }
 
     #[test]
@@ -193,7 +198,7 @@ mod cpu_tests {
             assert!(cpu.set(&msrs, slot, 1, ALL) == Err(ENXIO));
             assert!(cpu.get(slot) == Err(ENXIO));
         }
-        assert!(cpu.read_host(&msrs, MAX_SLOTS, 0) == Err(ENXIO));
+        assert!(read_host(&cpu, &msrs, MAX_SLOTS, 0) == Err(ENXIO));
         assert!(msrs.writes.get() == 0);
         Ok(())
     }
@@ -376,14 +381,14 @@ mod cpu_tests {
         let cpu = cpu(&msrs)?;
 
         cpu.set(&msrs, 0, 5, ALL)?;
-        assert!(cpu.read_host(&msrs, 0, 0) == Err(EBUSY));
+        assert!(read_host(&cpu, &msrs, 0, 0) == Err(EBUSY));
         cpu.restore(&msrs, usize::MAX)?;
         assert!(msrs.value(0) == 100);
         // The host has changed its mind.
         for value in &msrs.values {
             value.set(200);
         }
-        cpu.read_host(&msrs, 0, 0)?;
+        read_host(&cpu, &msrs, 0, 0)?;
         assert!(cpu.get(0) == Ok(200) && cpu.dirty() == 0);
         Ok(())
     }
@@ -393,10 +398,10 @@ mod cpu_tests {
         let msrs = Msrs::new();
         let cpu = cpu(&msrs)?;
 
-        assert!(cpu.read_host(&msrs, MAX_SLOTS - 1, 99) == Err(EIO));
+        assert!(read_host(&cpu, &msrs, MAX_SLOTS - 1, 99) == Err(EIO));
         assert!(cpu.set(&msrs, MAX_SLOTS - 1, 1, ALL) == Err(ENXIO));
         msrs.reads_fault.set(true);
-        assert!(cpu.read_host(&msrs, 0, 0) == Err(EIO));
+        assert!(read_host(&cpu, &msrs, 0, 0) == Err(EIO));
         assert!(cpu.get(0) == Err(ENXIO));
         Ok(())
     }
@@ -407,7 +412,7 @@ mod cpu_tests {
         let cpu = cpu(&msrs)?;
         let last = MAX_SLOTS - 1;
 
-        cpu.read_host(&msrs, last, 3)?;
+        read_host(&cpu, &msrs, last, 3)?;
         cpu.set(&msrs, last, 5, ALL)?;
         assert!(cpu.dirty() == 1 << last);
         cpu.restore(&msrs, usize::MAX)?;
@@ -495,7 +500,7 @@ mod vmload_tests {
     }
 
     impl Cpu for Counting {
-        fn admit(&self) {
+        unsafe fn admit(&self) {
             inc(&self.admitted);
         }
 
@@ -510,15 +515,20 @@ mod vmload_tests {
         }
     }
 
+    fn enter(state: &mut State, cpu: &Counting) -> bool {
+        // SAFETY: That CPU has no user mode.
+        unsafe { state.enter(cpu) }
+    }
+
     #[test]
     fn many_entries_load_once_and_save_never() {
         let cpu = Counting::new();
         let mut state = State::NEW;
 
-        assert!(state.enter(&cpu));
+        assert!(enter(&mut state, &cpu));
         for _ in 0..5 {
             assert!(state.vmcb == Vmcb::NeedsVmsave && state.live);
-            assert!(!state.enter(&cpu));
+            assert!(!enter(&mut state, &cpu));
         }
         assert!(cpu.counts() == (1, 0, 0));
     }
@@ -528,13 +538,13 @@ mod vmload_tests {
         let cpu = Counting::new();
         let mut state = State::NEW;
 
-        state.enter(&cpu);
+        enter(&mut state, &cpu);
         state.leave(&cpu)?;
         assert!(state == State::NEW && cpu.counts() == (1, 1, 1));
         // There is nothing to be left any more.
         state.leave(&cpu)?;
         assert!(cpu.counts() == (1, 1, 1));
-        assert!(state.enter(&cpu));
+        assert!(enter(&mut state, &cpu));
         assert!(cpu.counts() == (2, 1, 1));
         Ok(())
     }
@@ -546,11 +556,11 @@ mod vmload_tests {
 
         state.read(&cpu)?;
         assert!(cpu.counts() == (0, 0, 0));
-        state.enter(&cpu);
+        enter(&mut state, &cpu);
         state.read(&cpu)?;
         state.read(&cpu)?;
         assert!(state.vmcb == Vmcb::InSync && cpu.counts() == (1, 1, 0));
-        assert!(!state.enter(&cpu));
+        assert!(!enter(&mut state, &cpu));
         state.read(&cpu)?;
         state.leave(&cpu)?;
         assert!(cpu.counts() == (1, 2, 1));
@@ -562,14 +572,14 @@ mod vmload_tests {
         let cpu = Counting::new();
         let mut state = State::NEW;
 
-        state.enter(&cpu);
+        enter(&mut state, &cpu);
         // The rest of it must be right, too.
         state.write(&cpu)?;
         assert!(state.vmcb == Vmcb::NeedsVmload && state.live && cpu.counts() == (1, 1, 0));
         state.write(&cpu)?;
         state.read(&cpu)?;
         assert!(cpu.counts() == (1, 1, 0));
-        assert!(state.enter(&cpu));
+        assert!(enter(&mut state, &cpu));
         state.write(&cpu)?;
         // VMSAVE here would undo what was written.
         state.leave(&cpu)?;
@@ -578,15 +588,36 @@ mod vmload_tests {
     }
 
     #[test]
-    fn without_svm_nothing_is_live_in_the_end() {
+    fn without_svm_it_stays_live() {
         let cpu = Counting::new();
         let mut state = State::NEW;
 
-        state.enter(&cpu);
+        enter(&mut state, &cpu);
         cpu.works.set(false);
         assert!(state.read(&cpu) == Err(EIO));
         assert!(state.vmcb == Vmcb::NeedsVmsave);
+        // The CPU must not be taken for one that has the host's state.
         assert!(state.leave(&cpu) == Err(EIO));
-        assert!(state == State::NEW && cpu.counts().2 == 1);
+        assert!(state.live && cpu.counts().2 == 1);
+    }
+
+    #[test]
+    fn what_is_in_memory_is_taken_without_the_cpu() -> Result {
+        let cpu = Counting::new();
+        let mut state = State::NEW;
+
+        enter(&mut state, &cpu);
+        // It is not.
+        assert!(state.taken() == Err(EBUSY));
+        assert!(state.vmcb == Vmcb::NeedsVmsave && state.live);
+        state.read(&cpu)?;
+        assert!(state.taken().is_ok() && state == State::NEW);
+        assert!(cpu.counts() == (1, 1, 0));
+        // The next CPU loads it, and what was written is not lost either.
+        assert!(enter(&mut state, &cpu));
+        state.write(&cpu)?;
+        assert!(state.taken().is_ok() && state == State::NEW);
+        assert!(cpu.counts() == (2, 2, 0));
+        Ok(())
     }
 }

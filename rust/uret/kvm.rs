@@ -45,7 +45,11 @@ pub(crate) fn owner() -> Owner {
 /// Adds the MSRs of `list` to the registry, leaving out those that the CPU does not have.
 ///
 /// Returns how many there are. On any other error, there are none.
-pub(crate) fn setup(list: &[u32]) -> Result<usize> {
+///
+/// # Safety
+///
+/// As for [`registry::add()`], for each of them.
+pub(crate) unsafe fn setup(list: &[u32]) -> Result<usize> {
     let owner = owner();
 
     if INDICES.nr.load(Acquire) != 0 {
@@ -54,7 +58,8 @@ pub(crate) fn setup(list: &[u32]) -> Result<usize> {
     let mut nr = 0;
 
     for &msr in list {
-        let added = match registry::add(owner, msr) {
+        // SAFETY: The caller vouches for the MSR.
+        let added = match unsafe { registry::add(owner, msr) } {
             Err(err) if err == EIO => continue,
             added => added,
         };

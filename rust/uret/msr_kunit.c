@@ -9,6 +9,7 @@
 #include <kunit/test.h>
 #include <linux/bitops.h>
 #include <linux/cpu.h>
+#include <linux/irq_work.h>
 #include <linux/module.h>
 #include <linux/preempt.h>
 #include <linux/workqueue.h>
@@ -243,6 +244,46 @@ static void many_are_set_in_spite_of_one(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, hw, (native & ~0xff00ULL) | 0xff00);
 }
 
+struct set_in_irq {
+	struct irq_work work;
+	int slot;
+	int ret;
+	bool done;
+};
+
+static void set_in_irq(struct irq_work *work)
+{
+	struct set_in_irq *set = container_of(work, struct set_in_irq, work);
+
+	set->ret = uret_set(set->slot, 4712, ~0ULL);
+	WRITE_ONCE(set->done, true);
+}
+
+static void a_set_in_a_wrong_context_touches_nothing(struct kunit *test)
+{
+	struct set_in_irq set = {
+		.work = IRQ_WORK_INIT_HARD(set_in_irq),
+		.slot = tsc_aux_slot(test),
+	};
+	u64 hw, value;
+
+	preempt_disable();
+	uret_set(set.slot, 4711, ~0ULL);
+	irq_work_queue(&set.work);
+	while (!READ_ONCE(set.done))
+		cpu_relax();
+	rdmsrq(MSR_TSC_AUX, hw);
+	uret_get(set.slot, &value);
+	uret_drop(&owner);
+	preempt_enable();
+	KUNIT_EXPECT_EQ(test, set.ret, -EPERM);
+	KUNIT_EXPECT_EQ(test, hw, 4711);
+	KUNIT_EXPECT_EQ(test, value, 4711);
+
+	if (IS_ENABLED(CONFIG_PREEMPTION))
+		KUNIT_EXPECT_EQ(test, uret_set(set.slot, 4712, ~0ULL), -EPERM);
+}
+
 static void a_full_table_is_an_error(struct kunit *test)
 {
 	int added = 1;
@@ -316,6 +357,7 @@ static struct kunit_case uret_msr_cases[] = {
 	KUNIT_CASE(an_msr_that_faults_is_refused),
 	KUNIT_CASE(a_refused_value_changes_nothing),
 	KUNIT_CASE(many_are_set_in_spite_of_one),
+	KUNIT_CASE(a_set_in_a_wrong_context_touches_nothing),
 	KUNIT_CASE(a_full_table_is_an_error),
 	KUNIT_CASE(del_restores_every_cpu),
 	KUNIT_CASE(hotplug_restores_and_reads_again),

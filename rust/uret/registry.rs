@@ -2,20 +2,24 @@
 
 //! The registry: slots of MSRs, their values on each CPU, and the notifier that restores them.
 //!
-//! On each CPU the notifier is armed exactly while some slot is dirty.
+//! On each CPU the notifier is armed while some slot is dirty. Other CPUs reach a CPU by an IPI, so
+//! that nothing here waits for a task there.
 
 use kernel::{
     bindings,
     define_per_cpu,
-    msr::{
-        Msr,
-        UserMsr, //
+    lazy_fsgs::{
+        deferred_on,
+        leave_all, //
     },
+    msr::Msr,
     percpu::ThisCpu,
-    pr_err_once,
     preempt::{
         in_task,
         preempt_disable,
+        preemptible,
+        IrqsDisabled,
+        NotInNmi,
         PreemptDisabled, //
     },
     prelude::*,
@@ -28,7 +32,9 @@ use kernel::{
         Relaxed, //
     },
     user_return::{
+        is_firing,
         Callback,
+        Enabled,
         Firing,
         Notifier,
         Registration, //
@@ -46,7 +52,7 @@ use crate::{
         PerSlot,
         Slot, //
     },
-    fsgs,
+    fatal,
     slots::{
         Owner,
         Slots, //
@@ -76,82 +82,140 @@ define_per_cpu! {
 }
 
 /// The slots. Changed under `CHANGE` only.
+///
+/// Every slot in use was added by [`add()`], whose caller vouches for the values of its MSR.
 pub(crate) static SLOTS: Slots = Slots::new();
 
 kernel::sync::global_lock! {
-    // SAFETY: Initialized by `Users::new()`, before anyone can call the registry.
-    unsafe(uninit) static CHANGE: Mutex<Hook> = Hook {
+    // SAFETY: Initialized by `Users::new()`, before any code can call the registry.
+    unsafe(uninit) static CHANGE: Mutex<Count> = Count {
         users: 0,
-        registration: None,
+        enabled: None,
     };
 }
 
-/// What allows the notifiers to be armed, for as long as there are users.
-struct Hook {
+/// How many users may set slots, and what has returns to user mode look for the notifier meanwhile.
+struct Count {
     users: usize,
-    registration: Option<Registration<State>>,
+    enabled: Option<Enabled>,
 }
 
-/// The beginning and the end of all users.
-pub(crate) struct Users(());
+/// The beginning and the end of all users. It allows the notifiers to be armed.
+pub(crate) struct Users {
+    _registration: Registration<State>,
+}
 
 impl Users {
     /// # Safety
     ///
     /// May be called once, and before any function of this file.
-    pub(crate) unsafe fn new() -> Self {
-        // SAFETY: By the safety requirements of this function.
+    pub(crate) unsafe fn new() -> Result<Self> {
+        // SAFETY: The caller vouches for that.
         unsafe { CHANGE.init() };
-        Self(())
+        Ok(Self {
+            _registration: Registration::new(STATE)?,
+        })
     }
 }
 
 impl Drop for Users {
     fn drop(&mut self) {
-        // A user who has not said good-bye must not keep the notifiers of code that goes.
-        drop(CHANGE.lock().registration.take());
+        // Restore even if a user forgot `stop()`: the callback is about to be unloaded.
+        let mut count = CHANGE.lock();
+
+        if count.users != 0 {
+            restore_everywhere();
+            count.enabled = None;
+        }
     }
 }
 
-/// Somebody is going to set slots. Until then nothing has to look after them.
-pub(crate) fn start() -> Result {
-    let mut hook = CHANGE.lock();
+/// Enables the notifier. Must precede the first set.
+pub(crate) fn start() {
+    let mut count = CHANGE.lock();
 
-    if hook.registration.is_none() {
-        hook.registration = Some(Registration::new(STATE)?);
+    if count.users == 0 {
+        count.enabled = Some(Enabled::new());
     }
-    hook.users += 1;
-    Ok(())
+    count.users += 1;
 }
 
 /// Undoes [`start()`].
 ///
-/// Nobody sets slots any more, but the last values may still be where a vCPU, or its thread when
-/// it was killed, has left them, on a CPU that has gone idle. Without the notifier they would get
-/// to the next task there.
+/// No slot is set any more, but the last values may still be where a vCPU, or its thread when it was
+/// killed, has left them, on a CPU that has gone idle. Without the notifier the next task there would
+/// see them.
 pub(crate) fn stop() {
-    let mut hook = CHANGE.lock();
+    let mut count = CHANGE.lock();
 
-    hook.users = hook.users.saturating_sub(1);
-    if hook.users == 0 {
+    count.users = count.users.saturating_sub(1);
+    if count.users == 0 {
         restore_everywhere();
-        hook.registration = None;
+        count.enabled = None;
     }
 }
 
-/// Restores all slots on every CPU that is online; one that is offline was restored before.
+/// Restores all slots, FS and GS on every CPU that holds other values than the host's, by an IPI.
+///
+/// A CPU that is offline has restored them on its way there.
 fn restore_everywhere() {
-    let cpus = cpus_read_lock();
+    let holds_others =
+        |&(cpu, state): &(_, &Notifier<State>)| state.cpu.dirty() != 0 || deferred_on(cpu);
 
-    for (cpu, _) in STATE.possible_cpus().filter(|(_, it)| it.cpu.dirty() != 0) {
-        let _ = call_on_cpu(&cpus, cpu, |token| restore(token, usize::MAX));
+    for (cpu, _) in STATE.possible_cpus().filter(holds_others) {
+        let _ = call_on_cpu(cpu, |irqs| {
+            if let Some(not_in_nmi) = NotInNmi::new() {
+                leave_all(&not_in_nmi);
+                restore_in_ipi(irqs, &not_in_nmi, usize::MAX);
+            }
+        });
+    }
+}
+
+/// Proof of the context in which slots may be set.
+///
+/// # Invariants
+///
+/// It is task context with preemption disabled, and no callback of a notifier.
+pub(crate) struct Setter<'a>(&'a PreemptDisabled);
+
+impl<'a> Setter<'a> {
+    /// # Safety
+    ///
+    /// It must be that context for `'a`.
+    #[inline(always)]
+    pub(crate) unsafe fn assume(token: &'a PreemptDisabled) -> Self {
+        if cfg!(CONFIG_URET_DEBUG) {
+            warn_on!(!in_task());
+        }
+        // INVARIANT: The caller vouches for the context.
+        Self(token)
+    }
+
+    /// Returns a proof for as long as `f` runs, or an error if the context is another one.
+    ///
+    /// # Errors
+    ///
+    /// - [`EPERM`] in an interrupt, or with preemption enabled.
+    /// - [`EBUSY`] in a callback of a notifier.
+    pub(crate) fn check<R>(f: impl FnOnce(&Setter<'_>) -> Result<R>) -> Result<R> {
+        if !in_task() || preemptible() {
+            return Err(EPERM);
+        }
+        if is_firing() {
+            return Err(EBUSY);
+        }
+        let token = preempt_disable();
+
+        // INVARIANT: Just checked.
+        f(&Setter(&token))
     }
 }
 
 /// The real MSRs of this CPU.
 ///
 /// Each of the tracepoints on the way is a NOP, and a place where the compiler must have room for
-/// a call. Those for whom nobody looks, almost all, have `TRACED` false and do without.
+/// a call. With `TRACED` false, as almost always, there are none.
 struct ThisCpuMsrs<'a, const TRACED: bool>(&'a PreemptDisabled);
 
 impl<const TRACED: bool> Hardware for ThisCpuMsrs<'_, TRACED> {
@@ -161,15 +225,16 @@ impl<const TRACED: bool> Hardware for ThisCpuMsrs<'_, TRACED> {
     }
 
     #[inline(always)]
-    fn write(&self, msr: u32, value: u64) -> Result {
-        // SAFETY: Whoever adds an MSR to the registry promises that the kernel can run with it, see
-        // `uret_add()`; the notifier sees to it that the host's value is back in time.
-        let msr = unsafe { UserMsr::new(Msr::new(msr)) };
+    unsafe fn write(&self, msr: u32, value: u64) -> Result {
+        let msr = Msr::new(msr);
 
-        if TRACED {
-            msr.write_safe(self.0, value)
-        } else {
-            msr.write_safe_untraced(self.0, value)
+        // SAFETY: The caller vouches for the value.
+        unsafe {
+            if TRACED {
+                msr.write_safe(self.0, value)
+            } else {
+                msr.write_safe_untraced(self.0, value)
+            }
         }
     }
 
@@ -237,10 +302,10 @@ impl Callback for State {
             this.cpu.restore(msrs, usize::MAX)
         };
 
-        match restored {
-            Ok(()) => this.disarm(),
-            Err(err) => cannot_restore(err),
+        if restored.is_err() {
+            cannot_restore();
         }
+        this.disarm();
     }
 }
 
@@ -268,35 +333,50 @@ fn update_notifier(this: &ThisCpu<'_, Notifier<State>>) -> Result {
     }
 }
 
-/// Restores the slots in the bitmap `which`.
-fn restore(token: &PreemptDisabled, which: usize) {
-    let this = STATE.this_cpu(token);
+/// Restores the slots in the bitmap `which`. The notifier stays as it is.
+fn restore_slots(token: &PreemptDisabled, which: usize) {
     let restored = if trace::restores_are_traced() {
         restore_traced(token, which)
     } else {
         let msrs = &ThisCpuMsrs::<false>(token);
 
-        this.cpu.restore(msrs, which)
+        STATE.this_cpu(token).cpu.restore(msrs, which)
     };
 
-    if let Err(err) = restored.and(update_notifier(&this)) {
-        cannot_restore(err);
+    if restored.is_err() {
+        cannot_restore();
     }
 }
 
-/// A slot that could not be restored stays dirty, and the notifier armed: the next return to user
-/// mode tries again. As the host has had this very value, it is a bug all the same.
+/// Restores the slots in the bitmap `which`, in task context.
+fn restore(token: &PreemptDisabled, which: usize) {
+    restore_slots(token, which);
+    // This fails in the callback of another notifier. Then the notifier fires once more.
+    let _ = update_notifier(&STATE.this_cpu(token));
+}
+
+/// Restores the slots in the bitmap `which`, maybe in the middle of a set of others.
+///
+/// A set makes its slot dirty before it arms the notifier.
+fn restore_in_ipi(irqs: &IrqsDisabled, not_in_nmi: &NotInNmi, which: usize) {
+    let this = STATE.this_cpu(irqs);
+
+    restore_slots(irqs, which);
+    if this.cpu.dirty() == 0 {
+        this.disarm_irqs_disabled(irqs, not_in_nmi);
+    }
+}
+
+/// The host has had this very value, so a refusal is a bug, and user mode must not run.
 #[cold]
-fn cannot_restore(err: Error) {
-    pr_err_once!("BUG: cannot restore the host's values: {err:?}\n");
+fn cannot_restore() -> ! {
+    fatal(c"uret: cannot restore an MSR of the host")
 }
 
 /// See `uret_set()`.
 #[inline(always)]
-pub(crate) fn set(token: &PreemptDisabled, slot: usize, value: u64, mask: u64) -> Result {
-    if cfg!(CONFIG_URET_DEBUG) {
-        warn_on!(!in_task());
-    }
+pub(crate) fn set(setter: &Setter<'_>, slot: usize, value: u64, mask: u64) -> Result {
+    let token = setter.0;
     let this = STATE.this_cpu(token);
     let done = if trace::sets_are_traced() {
         set_traced(token, slot, value, mask)
@@ -315,7 +395,8 @@ pub(crate) fn set(token: &PreemptDisabled, slot: usize, value: u64, mask: u64) -
 
 /// See `uret_set_values()`.
 #[inline]
-pub(crate) fn set_values(token: &PreemptDisabled, values: &bindings::uret_values) -> Result {
+pub(crate) fn set_values(setter: &Setter<'_>, values: &bindings::uret_values) -> Result {
+    let token = setter.0;
     let this = STATE.this_cpu(token);
     let result = if trace::sets_are_traced() {
         set_values_traced(token, values)
@@ -329,10 +410,10 @@ pub(crate) fn set_values(token: &PreemptDisabled, values: &bindings::uret_values
     result
 }
 
-/// If the notifier could not be brought in line with the slots, nothing may stay dirty.
+/// If the notifier does not fit the slots, none may stay dirty.
 #[inline(always)]
 fn or_undo(token: &PreemptDisabled, result: Result) -> Result {
-    result.inspect_err(|_| restore(token, usize::MAX))
+    result.inspect_err(|_| restore_slots(token, usize::MAX))
 }
 
 /// See `uret_get()`.
@@ -342,11 +423,22 @@ pub(crate) fn get(token: &PreemptDisabled, slot: usize) -> Result<u64> {
 }
 
 /// See `uret_drop()`.
-///
-/// A vCPU whose FS and GS stay here takes it that its MSRs do, too.
 pub(crate) fn drop_owner(token: &PreemptDisabled, owner: Owner) {
-    fsgs::evict_all(token);
     restore(token, SLOTS.of(owner));
+}
+
+/// KVM's [`drop_owner()`].
+///
+/// A vCPU whose FS and GS are deferred here relies on its MSRs being loaded, too.
+pub(crate) fn drop_kvm(token: &PreemptDisabled, not_in_nmi: &NotInNmi, owner: Owner) {
+    leave_all(not_in_nmi);
+    drop_owner(token, owner);
+}
+
+/// This CPU goes offline, or to sleep.
+pub(crate) fn cpu_down(token: &PreemptDisabled, not_in_nmi: &NotInNmi) {
+    leave_all(not_in_nmi);
+    restore(token, usize::MAX);
 }
 
 /// See `uret_read_host()`.
@@ -359,7 +451,10 @@ fn read_host_of(token: &PreemptDisabled, which: usize) -> Result {
     let mut result = Ok(());
 
     for (slot, msr) in SLOTS.iter().filter(|&(slot, _)| which & 1 << slot != 0) {
-        result = result.and(this.cpu.read_host(&ThisCpuMsrs::<true>(token), slot, msr));
+        // SAFETY: The slot is in use, and the notifier restores it.
+        let read = unsafe { this.cpu.read_host(&ThisCpuMsrs::<true>(token), slot, msr) };
+
+        result = result.and(read);
     }
     result
 }
@@ -373,14 +468,7 @@ pub(crate) fn cpu_up(token: &PreemptDisabled) {
     let _ = read_host_of(token, usize::MAX);
 }
 
-/// This CPU goes offline, or to sleep.
-pub(crate) fn cpu_down(token: &PreemptDisabled) {
-    fsgs::evict_all(token);
-    restore(token, usize::MAX);
-}
-
-/// Those of which each task has its own, so that `__switch_to()` switches them, and GSBASE, which
-/// is the kernel's.
+/// MSRs that `__switch_to()` switches with the task, and GSBASE, which is the kernel's.
 const BASES: [u32; 3] = [
     bindings::MSR_FS_BASE,
     bindings::MSR_GS_BASE,
@@ -388,7 +476,11 @@ const BASES: [u32; 3] = [
 ];
 
 /// See `uret_add()`.
-pub(crate) fn add(owner: Owner, msr: u32) -> Result<usize> {
+///
+/// # Safety
+///
+/// The kernel must be able to run with any value in the MSR that the owner will set.
+pub(crate) unsafe fn add(owner: Owner, msr: u32) -> Result<usize> {
     if BASES.contains(&msr) {
         return Err(EINVAL);
     }
@@ -406,23 +498,24 @@ pub(crate) fn add(owner: Owner, msr: u32) -> Result<usize> {
         .map(|()| slot)
 }
 
-/// Writes to an MSR what it has.
+/// Writes to an MSR the value that it has.
 fn write_back(msr: u32) -> Result {
     let token = preempt_disable();
     let hw = ThisCpuMsrs::<true>(&token);
+    let value = hw.read(msr)?;
 
-    hw.write(msr, hw.read(msr)?)
+    // SAFETY: The kernel runs with this value.
+    unsafe { hw.write(msr, value) }
 }
 
 /// Reads the host's values of the slots in the bitmap `which` on every CPU that is online.
 fn read_host_everywhere(which: usize) -> Result {
-    let cpus = cpus_read_lock();
     let mut result = Ok(());
 
     for (cpu, _) in STATE.possible_cpus() {
         // One that is offline is left out.
-        let _ = call_on_cpu(&cpus, cpu, |token| {
-            result = result.and(read_host_of(token, which));
+        let _ = call_on_cpu(cpu, |irqs| {
+            result = result.and(read_host_of(irqs, which));
         });
     }
     result
@@ -436,6 +529,8 @@ pub(crate) fn del(owner: Owner) -> u32 {
 }
 
 /// Removes the slots in the bitmap `which`, under the lock, and returns how many that were.
+///
+/// No FS and GS depend on them: they are not KVM's, or no VM exists.
 fn remove(which: usize) -> u32 {
     if which == 0 {
         return 0;
@@ -444,20 +539,19 @@ fn remove(which: usize) -> u32 {
     let mut dirty = 0;
 
     for (cpu, state) in STATE.possible_cpus() {
-        let ret = call_on_cpu(&cpus, cpu, |token| {
-            let this = STATE.this_cpu(token);
-
-            fsgs::evict_all(token);
-            restore(token, which);
-            this.cpu.forget(which);
-        });
-        if ret.is_err() {
-            // The CPU is offline, and was restored on its way there.
-            state.cpu.forget(which);
+        if state.cpu.dirty() & which != 0 {
+            let _ = call_on_cpu(cpu, |irqs| {
+                if let Some(not_in_nmi) = NotInNmi::new() {
+                    restore_in_ipi(irqs, &not_in_nmi, which);
+                }
+            });
         }
+        // One that is offline was restored on its way there.
+        state.cpu.forget(which);
         dirty |= state.cpu.dirty();
     }
-    // What could not be restored must not be given to somebody else.
+    drop(cpus);
+    // A slot that could not be restored must not be given to another owner.
     let removed = which & !dirty;
 
     SLOTS.remove(removed);

@@ -10,6 +10,8 @@
 #include <linux/syscore_ops.h>
 #include <linux/uret.h>
 
+#include <asm/uret_kvm.h>
+
 #define CREATE_TRACE_POINTS
 #define CREATE_RUST_TRACE_POINTS
 #include <trace/events/uret.h>
@@ -26,9 +28,9 @@ EXPORT_SYMBOL_GPL(uret_read_host);
 EXPORT_SYMBOL_FOR_MODULES(uret_kvm_start, "kvm");
 EXPORT_SYMBOL_FOR_MODULES(uret_kvm_stop, "kvm");
 EXPORT_SYMBOL_FOR_MODULES(uret_fsgs_init, "kvm");
-EXPORT_SYMBOL_FOR_MODULES(uret_fsgs_stay, "kvm-intel,kvm-amd");
-EXPORT_SYMBOL_FOR_MODULES(uret_fsgs_forget, "kvm-intel,kvm-amd");
-EXPORT_SYMBOL_FOR_MODULES(uret_fsgs_evict, "kvm");
+EXPORT_SYMBOL_FOR_MODULES(uret_fsgs_defer, "kvm-intel,kvm-amd");
+EXPORT_SYMBOL_FOR_MODULES(uret_fsgs_cancel, "kvm-intel,kvm-amd");
+EXPORT_SYMBOL_FOR_MODULES(uret_fsgs_take, "kvm,kvm-intel,kvm-amd");
 EXPORT_SYMBOL_FOR_MODULES(uret_vmx_setup, "kvm-intel");
 EXPORT_SYMBOL_FOR_MODULES(uret_vmx_switch_to_guest, "kvm-intel");
 EXPORT_SYMBOL_FOR_MODULES(uret_svm_setup, "kvm-amd");
@@ -37,8 +39,10 @@ EXPORT_SYMBOL_FOR_MODULES(uret_svm_init, "kvm-amd");
 EXPORT_SYMBOL_FOR_MODULES(uret_svm_cpu_up, "kvm-amd");
 EXPORT_SYMBOL_FOR_MODULES(uret_svm_cpu_down, "kvm-amd");
 EXPORT_SYMBOL_FOR_MODULES(uret_svm_enter, "kvm-amd");
-EXPORT_SYMBOL_FOR_MODULES(uret_svm_read, "kvm-amd");
-EXPORT_SYMBOL_FOR_MODULES(uret_svm_write, "kvm-amd");
+EXPORT_SYMBOL_FOR_MODULES(uret_svm_sync, "kvm-amd");
+EXPORT_SYMBOL_FOR_MODULES(uret_svm_sync_for_write, "kvm-amd");
+EXPORT_SYMBOL_FOR_MODULES(uret_svm_save, "kvm-amd");
+EXPORT_SYMBOL_FOR_MODULES(uret_svm_taken, "kvm-amd");
 EXPORT_SYMBOL_FOR_MODULES(uret_svm_leave, "kvm-amd");
 EXPORT_SYMBOL_FOR_MODULES(uret_svm_refuse, "kvm-amd");
 EXPORT_SYMBOL_FOR_MODULES(uret_kvm_msr, "kvm");
@@ -91,8 +95,12 @@ int uret_shim_init(void)
 {
 	int ret;
 
-	ret = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "virt/uret:online",
-				uret_online, uret_offline);
+	/*
+	 * There are no slots yet, and none dirty in the end: do not call the
+	 * callbacks now, which would wait for a thread on each CPU.
+	 */
+	ret = cpuhp_setup_state_nocalls(CPUHP_AP_ONLINE_DYN, "virt/uret:online",
+					uret_online, uret_offline);
 	if (ret < 0)
 		return ret;
 
@@ -104,5 +112,5 @@ int uret_shim_init(void)
 void uret_shim_exit(void)
 {
 	unregister_syscore(&uret_syscore);
-	cpuhp_remove_state(uret_hotplug_state);
+	cpuhp_remove_state_nocalls(uret_hotplug_state);
 }

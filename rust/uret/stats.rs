@@ -9,6 +9,7 @@ use kernel::{
         Writer, //
     },
     fmt,
+    lazy_fsgs::deferred_on,
     prelude::*, //
 };
 
@@ -63,13 +64,14 @@ pub(crate) struct Cpus;
 
 impl Writer for Cpus {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "cpu dirty armed fired fired_other")?;
+        writeln!(f, "cpu dirty armed fired fired_other deferred")?;
         for (cpu, state) in STATE.possible_cpus() {
+            let deferred = u32::from(deferred_on(cpu));
             let (cpu, dirty) = (cpu.as_u32(), state.cpu.dirty());
             let (fired, other) = (state.fired.get(), state.fired_other.get());
             let armed = u32::from(state.is_armed());
 
-            writeln!(f, "{cpu} {dirty:#x} {armed} {fired} {other}")?;
+            writeln!(f, "{cpu} {dirty:#x} {armed} {fired} {other} {deferred}")?;
         }
         Ok(())
     }
@@ -80,13 +82,13 @@ pub(crate) struct FsgsCounts;
 
 impl Writer for FsgsCounts {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "cpu stayed forgotten left evicted")?;
+        writeln!(f, "cpu stayed forgotten left evicted taken")?;
         for (cpu, counts) in fsgs::counts().possible_cpus() {
             let (stayed, forgotten) = (counts.stayed.get(), counts.forgotten.get());
             let (left, evicted) = (counts.left.get(), counts.evicted.get());
-            let cpu = cpu.as_u32();
+            let (cpu, taken) = (cpu.as_u32(), counts.taken.get());
 
-            writeln!(f, "{cpu} {stayed} {forgotten} {left} {evicted}")?;
+            writeln!(f, "{cpu} {stayed} {forgotten} {left} {evicted} {taken}")?;
         }
         Ok(())
     }

@@ -2,25 +2,31 @@
 
 //! SVM: which MSRs KVM defers on AMD, and when they change.
 //!
-//! VMLOAD loads most of them, with FS, GS, LDTR and TR. All of it stays the guest's after #VMEXIT:
+//! Most of them are in the VMLOAD/VMSAVE state, with FS, GS, LDTR and TR. All of it stays the guest's
+//! after #VMEXIT:
 //!
-//! - A vCPU enters: VMLOAD, unless this CPU has the vCPU's already.
-//! - It exits: nothing, until somebody asks for a register; then VMSAVE.
-//! - Its thread is scheduled out for a kernel thread: nothing, see [`crate::fsgs`].
-//! - That, for a user task, or a user task comes later, or the thread leaves KVM_RUN: VMSAVE, and
-//!   VMLOAD of the host's.
+//! - A vCPU enters: VMLOAD, unless this CPU has the vCPU's state already.
+//! - It exits: nothing, until KVM reads a register; then VMSAVE.
+//! - Its thread is scheduled out for a kernel thread: nothing, see [`crate::fsgs`]. When the CPU
+//!   idles: VMSAVE.
+//! - It is scheduled out for a user task, or a user task comes later, or the thread leaves KVM_RUN:
+//!   VMSAVE, and VMLOAD of the host's state.
+//! - It wakes on another CPU, with its state in the VMCB: VMLOAD there, and VMLOAD of the host's state
+//!   on the CPU that it has left, before a user task runs there.
 //!
-//! What is left is TSC_AUX. It changes as the MSRs of VMX do, but not for an SEV-ES guest whose CPU
+//! The other one is TSC_AUX. It changes as the MSRs of VMX do, but not for an SEV-ES guest whose CPU
 //! virtualizes it: there #VMEXIT loads the value that KVM, asking the registry, has put into the
 //! host save area.
 
 use kernel::{
     bindings,
     define_per_cpu,
+    lazy_fsgs::leave_all,
     percpu::PerCpu,
     pr_err_once,
     preempt::{
         IrqsDisabled,
+        NotInNmi,
         PreemptDisabled, //
     },
     prelude::*,
@@ -33,14 +39,17 @@ use kernel::{
     warn_on, //
 };
 
+use core::ptr::NonNull;
+
 use crate::{
     cpu::Counter,
-    fsgs::{
-        self,
-        Fsgs, //
-    },
+    fatal,
+    fsgs::Fsgs,
     kvm,
-    registry,
+    registry::{
+        self,
+        Setter, //
+    },
     trace,
     vmload::{
         Cpu,
@@ -51,8 +60,8 @@ use crate::{
 
 /// The MSRs, in the order that KVM numbers them.
 ///
-/// Only TSC_AUX is ever set in the registry. VMLOAD loads the others: another user of the registry
-/// would take a guest's for the host's, and lose its own.
+/// Only TSC_AUX is ever set in the registry. VMLOAD loads the others: another owner would take a
+/// guest's values for the host's, and lose its own.
 const MSRS: [u32; 8] = [
     bindings::MSR_TSC_AUX,
     bindings::MSR_STAR,
@@ -67,14 +76,15 @@ const TSC_AUX: usize = 0;
 
 /// Adds them to the registry, and returns how many the CPU has.
 pub(crate) fn setup() -> Result<usize> {
-    kvm::setup(&MSRS)
+    // SAFETY: These matter to user mode only, and KVM sets TSC_AUX to 32-bit values.
+    unsafe { kvm::setup(&MSRS) }
 }
 
 /// A vCPU is about to enter.
 #[inline]
-pub(crate) fn switch_to_guest(token: &PreemptDisabled, tsc_aux: u64) {
+pub(crate) fn switch_to_guest(setter: &Setter<'_>, tsc_aux: u64) {
     // KVM has tried every value when the guest or user space set it.
-    let refused = registry::set(token, kvm::slot(TSC_AUX), tsc_aux, u64::MAX).is_err();
+    let refused = registry::set(setter, kvm::slot(TSC_AUX), tsc_aux, u64::MAX).is_err();
 
     if cfg!(CONFIG_URET_DEBUG) {
         warn_on!(refused);
@@ -83,15 +93,15 @@ pub(crate) fn switch_to_guest(token: &PreemptDisabled, tsc_aux: u64) {
 
 /// What happened on one CPU.
 pub(crate) struct Counts {
-    /// A guest's came where the host's was.
+    /// The CPU was prepared for a guest's state.
     pub(crate) admitted: Counter,
-    /// VMLOAD of a guest's.
+    /// VMLOAD of a guest's state.
     pub(crate) loaded: Counter,
-    /// VMSAVE of a guest's.
+    /// VMSAVE of a guest's state.
     pub(crate) saved: Counter,
-    /// VMLOAD of the host's.
+    /// VMLOAD of the host's state.
     pub(crate) to_host: Counter,
-    /// A vCPU whose state cannot stay.
+    /// A load of a vCPU that is ineligible for deferral.
     pub(crate) refused: Counter,
 }
 
@@ -129,7 +139,7 @@ impl Vmcb {
     }
 }
 
-/// What VMLOAD loads, of one vCPU.
+/// The VMLOAD/VMSAVE state of one vCPU.
 #[derive(Clone, Copy)]
 pub(crate) struct Vmload<'a> {
     raw: *mut bindings::uret_svm,
@@ -141,7 +151,7 @@ impl Vmload<'_> {
     /// # Safety
     ///
     /// `raw` must be one that [`init()`] has made, valid for `'a`, and used by the vCPU's thread,
-    /// or by the CPU that is to leave it, only.
+    /// or by the CPU that has its state, only.
     #[inline]
     pub(crate) unsafe fn from_raw(raw: *mut bindings::uret_svm) -> Self {
         // SAFETY: By the safety requirements of this function.
@@ -154,10 +164,10 @@ impl Vmload<'_> {
         }
     }
 
-    /// Changes the state.
+    /// Changes the state by a rule.
     #[inline]
     fn change<R>(self, irqs: &IrqsDisabled, f: impl FnOnce(&mut State, &ThisCpu<'_>) -> R) -> R {
-        // SAFETY: It is valid, and nobody else uses it while interrupts are disabled.
+        // SAFETY: It is valid, and no other code uses it while interrupts are disabled.
         let raw = unsafe { &mut *self.raw };
         let mut state = State {
             vmcb: Vmcb::from_raw(raw.state),
@@ -171,9 +181,17 @@ impl Vmload<'_> {
     }
 
     /// VMRUN comes next. Returns whether VMLOAD has to come before it.
+    ///
+    /// # Safety
+    ///
+    /// As `uret_svm_enter()`: GSBASE must be exchanged around VMRUN, the thread struct must hold FS
+    /// and GS, and the thread must leave, or be taken, before it runs in user mode.
     #[inline]
-    pub(crate) fn enter(self, irqs: &IrqsDisabled) -> bool {
-        let load = self.change(irqs, |state, cpu| state.enter(cpu));
+    pub(crate) unsafe fn enter(self, irqs: &IrqsDisabled) -> bool {
+        // Memory does not have all after VMRUN.
+        self.fsgs.lazy().unsave(irqs);
+        // SAFETY: The caller leaves; `__switch_to()` does before other user tasks run.
+        let load = self.change(irqs, |state, cpu| unsafe { state.enter(cpu) });
 
         if load {
             COUNTS.this_cpu(irqs).loaded.inc();
@@ -182,27 +200,42 @@ impl Vmload<'_> {
         load
     }
 
-    /// Lets the VMCB have the newest.
+    /// Syncs the state to the VMCB. Returns whether the VMCB has all of it.
     #[inline]
-    pub(crate) fn read(self, irqs: &IrqsDisabled) {
-        let _ = self.change(irqs, |state, cpu| state.read(cpu));
+    pub(crate) fn sync(self, irqs: &IrqsDisabled) -> bool {
+        self.change(irqs, |state, cpu| state.read(cpu)).is_ok()
     }
 
-    /// Lets the VMCB have the newest, and be what counts.
+    /// Syncs the state to the VMCB, and makes the VMCB current.
     #[inline]
-    pub(crate) fn write(self, irqs: &IrqsDisabled) {
+    pub(crate) fn sync_for_write(self, irqs: &IrqsDisabled) {
         let _ = self.change(irqs, |state, cpu| state.write(cpu));
     }
 
-    /// Puts back the host's, if the guest's are here.
+    /// Notes that no CPU has the state.
     #[inline]
-    pub(crate) fn leave(self, irqs: &IrqsDisabled) {
-        self.fsgs.forget(irqs);
+    pub(crate) fn taken(self, irqs: &IrqsDisabled) {
+        let refused = self.change(irqs, |state, _| state.taken()).is_err();
+
+        // It is marked as saved only when it is.
+        warn_on!(refused);
+    }
+
+    /// Restores the host's state, if this CPU has the guest's.
+    ///
+    /// # Safety
+    ///
+    /// As for [`LazyFsgs::cancel()`](kernel::lazy_fsgs::LazyFsgs::cancel), unless this is the
+    /// callback.
+    #[inline]
+    pub(crate) unsafe fn leave(self, irqs: &IrqsDisabled) {
+        // SAFETY: The caller vouches for the context.
+        unsafe { self.fsgs.cancel(irqs) };
         must_be_the_hosts(self.change(irqs, |state, cpu| state.leave(cpu)));
     }
 }
 
-/// During a reboot SVM may be disabled already, after this CPU has got what is the host's.
+/// During a reboot SVM may be disabled already, after this CPU has restored the host's state.
 #[cold]
 fn cannot_save(_: &Error) {
     if !is_shutting_down() {
@@ -210,19 +243,33 @@ fn cannot_save(_: &Error) {
     }
 }
 
-/// Otherwise nothing but SVM itself gives this CPU back what is the host's, and user mode must not
-/// run without it.
+/// User mode must not run, and no exception use an interrupt stack, with a guest's TR.
 fn must_be_the_hosts(result: Result) {
-    if result.is_err() && !is_shutting_down() {
-        panic!("VMLOAD of the host's state has failed");
+    if result.is_err() {
+        fatal(c"uret: cannot load the host's VMLOAD/VMSAVE state");
     }
+}
+
+/// Restores the host's state after another CPU has taken the vCPU whose state this CPU has.
+///
+/// # Safety
+///
+/// Interrupts must be disabled, and the caller load the bases of FS and GS afterwards.
+unsafe extern "C" fn restore_after_take() {
+    // SAFETY: The caller vouches for that.
+    let irqs = unsafe { IrqsDisabled::assume_disabled() };
+
+    COUNTS.this_cpu(irqs).to_host.inc();
+    trace::svm(trace::Svm::Host, core::ptr::null());
+    // SAFETY: The caller loads FS and GS.
+    must_be_the_hosts(unsafe { HOST.this_cpu(irqs).restore(irqs, None) });
 }
 
 /// Makes that of a new vCPU.
 ///
 /// # Safety
 ///
-/// `raw` must be valid for writes, and the rest as `include/linux/uret.h` says.
+/// `raw` must be valid for writes, and the rest as `arch/x86/include/asm/uret_kvm.h` says.
 pub(crate) unsafe fn init(
     raw: *mut bindings::uret_svm,
     fsgs: *mut bindings::uret_fsgs,
@@ -241,7 +288,7 @@ pub(crate) unsafe fn init(
     }
 }
 
-/// Saves the host's.
+/// Saves the host's state.
 ///
 /// # Safety
 ///
@@ -255,17 +302,17 @@ pub(crate) unsafe fn cpu_up(
     unsafe { HOST.this_cpu(token).save(vmcb, pa) }
 }
 
-/// Puts back the host's, as long as that is possible.
-pub(crate) fn cpu_down(token: &PreemptDisabled) {
-    fsgs::evict_all(token);
+/// Restores the host's state, as long as that is possible.
+pub(crate) fn cpu_down(not_in_nmi: &NotInNmi) {
+    leave_all(not_in_nmi);
 }
 
-/// A vCPU's cannot stay.
+/// A vCPU is ineligible for deferral.
 pub(crate) fn refuse(token: &PreemptDisabled) {
     COUNTS.this_cpu(token).refused.inc();
 }
 
-/// This CPU, with a vCPU's thread on it, or what that has left here.
+/// This CPU, with a vCPU's thread on it, or the state that it has left here.
 struct ThisCpu<'a> {
     irqs: &'a IrqsDisabled,
     vmload: Vmload<'a>,
@@ -273,13 +320,13 @@ struct ThisCpu<'a> {
 
 impl Cpu for ThisCpu<'_> {
     #[inline]
-    fn admit(&self) {
+    unsafe fn admit(&self) {
         COUNTS.this_cpu(self.irqs).admitted.inc();
-        // SAFETY: KVM keeps GSBASE right, and leaves before the thread is scheduled in elsewhere,
-        // and before it returns to user mode; `__switch_to()` does so before other tasks do. See
-        // `uret_svm_enter()` for the rest.
+        // SAFETY: KVM exchanges GSBASE, and leaves before the thread returns to user mode;
+        // `__switch_to()` does before other user tasks run, and so does a CPU whose vCPU was taken.
+        // See `uret_svm_enter()` for the rest.
         unsafe {
-            self.vmload.fsgs.admit(self.irqs);
+            self.vmload.fsgs.defer_tables(self.irqs, restore_after_take);
             admit_guest(self.irqs);
         }
     }
@@ -297,6 +344,7 @@ impl Cpu for ThisCpu<'_> {
         trace::svm(trace::Svm::Host, self.vmload.raw);
         let host = HOST.this_cpu(self.irqs);
 
-        host.restore(self.irqs, self.vmload.fsgs.lazy())
+        // SAFETY: A vCPU whose state is live has a thread that is in KVM_RUN.
+        unsafe { host.restore(self.irqs, NonNull::new(self.vmload.fsgs.lazy().task())) }
     }
 }

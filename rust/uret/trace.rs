@@ -58,6 +58,8 @@ pub(crate) enum Fsgs {
     Leave = 2,
     /// The vCPU, or the CPU, had to go.
     Evict = 3,
+    /// The vCPU came here, and took them from another CPU without an IPI.
+    Take = 4,
 }
 
 /// Traces what happened to a vCPU's FS and GS.

@@ -12,11 +12,14 @@
  *	bad		what was not as it must be, if anything was
  *	use_mm		write "PID CPU": a kernel thread uses the memory of that process
  *			on that CPU, and ends
+ *	deep		write "CPU NR": a kernel thread on that CPU, with little room on its
+ *			stack, sends itself NR NMIs while what VMLOAD loads is a guest's
  *
  * It is C, as Rust has no means for most of this.
  */
 
 #include <linux/debugfs.h>
+#include <linux/delay.h>
 #include <linux/hw_breakpoint.h>
 #include <linux/io.h>
 #include <linux/kallsyms.h>
@@ -49,6 +52,10 @@ MODULE_PARM_DESC(breakpoint, "the function to have a breakpoint");
 
 /* No CPU has it, so that reading it faults. */
 #define NO_MSR 0xdead0000
+
+/* What is left of the stack of a deep kernel thread, and what handlers of NMIs use. */
+#define DEEP_ROOM	3072
+#define PROFILER_STACK	2560
 
 /* One NMI in so many lets another one come while it is handled. */
 #define NESTED_EVERY 8
@@ -89,9 +96,7 @@ static void is_bad(const char *what, struct pt_regs *regs)
 
 static bool is_live(void)
 {
-	struct lazy_fsgs *lazy = this_cpu_read(lazy_fsgs);
-
-	return lazy && lazy->tables;
+	return this_cpu_read(lazy_fsgs.lazy) && this_cpu_read(lazy_fsgs.restore);
 }
 
 static enum place where(struct pt_regs *regs)
@@ -202,6 +207,17 @@ static void look_for_machine_checks(struct counts *mine)
 	}
 }
 
+/* Use stack as what a profiler does may: a callchain, and what looks at it. */
+static noinline void use_stack(unsigned int bytes)
+{
+	volatile u8 some[256];
+
+	some[0] = 1;
+	if (bytes > sizeof(some))
+		use_stack(bytes - sizeof(some));
+	(void)some[0];
+}
+
 /* Whoever injects them waits until it is told, so that none merges with another. */
 static int on_nmi(unsigned int type, struct pt_regs *regs)
 {
@@ -209,6 +225,7 @@ static int on_nmi(unsigned int type, struct pt_regs *regs)
 
 	look(regs);
 	walk(regs);
+	use_stack(PROFILER_STACK);
 	if (mine->nesting) {
 		mine->nesting = false;
 		mine->nested++;
@@ -337,6 +354,83 @@ static ssize_t use_mm_write(struct file *file, const char __user *from, size_t l
 	return len;
 }
 
+struct deep {
+	unsigned int cpu;
+	unsigned long nr;
+	struct completion done;
+};
+
+/* With preemption disabled, so that nothing restores the host's. */
+static void send_nmis(struct deep *deep)
+{
+	unsigned long *taken = this_cpu_ptr(&counts.nmis[IN_KTHREAD]);
+	int i;
+
+	guard(preempt)();
+	for (i = 0; i < 50 && deep->nr && is_live(); i++) {
+		unsigned long before = READ_ONCE(*taken);
+
+		native_apic_mem_write(APIC_ICR, APIC_DEST_SELF | APIC_DM_NMI);
+		while (READ_ONCE(*taken) == before)
+			cpu_relax();
+		deep->nr--;
+	}
+}
+
+static noinline void dig(struct deep *deep)
+{
+	volatile u8 some[128];
+
+	some[0] = 1;
+	if (current_stack_pointer - (unsigned long)task_stack_page(current) >
+	    DEEP_ROOM + 2 * sizeof(some))
+		dig(deep);
+	else
+		send_nmis(deep);
+	(void)some[0];
+}
+
+/* The window is open on this CPU whenever the vCPU sleeps there, and no user task runs. */
+static int go_deep(void *arg)
+{
+	struct deep *deep = arg;
+	unsigned long end = jiffies + 120 * HZ;
+
+	while (deep->nr && time_before(jiffies, end)) {
+		dig(deep);
+		usleep_range(500, 1000);
+	}
+	complete(&deep->done);
+	return 0;
+}
+
+static ssize_t deep_write(struct file *file, const char __user *from, size_t len, loff_t *pos)
+{
+	struct deep deep = { .done = COMPLETION_INITIALIZER_ONSTACK(deep.done) };
+	struct task_struct *thread;
+	char text[32] = "";
+
+	if (len >= sizeof(text) || copy_from_user(text, from, len) ||
+	    sscanf(text, "%u %lu", &deep.cpu, &deep.nr) != 2 || deep.cpu >= nr_cpu_ids ||
+	    !cpu_online(deep.cpu))
+		return -EINVAL;
+	if (x2apic_enabled())
+		return -EOPNOTSUPP;
+
+	thread = kthread_create(go_deep, &deep, "uret_deep");
+	if (IS_ERR(thread))
+		return PTR_ERR(thread);
+	kthread_bind(thread, deep.cpu);
+	wake_up_process(thread);
+	wait_for_completion(&deep.done);
+	return deep.nr ? -ETIMEDOUT : len;
+}
+
+static const struct file_operations deep_fops = {
+	.owner = THIS_MODULE,
+	.write = deep_write,
+};
+
 static const struct file_operations use_mm_fops = {
 	.owner = THIS_MODULE,
 	.write = use_mm_write,
@@ -416,6 +510,7 @@ static int __init trap_test_init(void)
 	debugfs_create_file("machine_checks", 0444, dir, NULL, &machine_checks_fops);
 	debugfs_create_file("bad", 0444, dir, NULL, &bad_fops);
 	debugfs_create_file("use_mm", 0200, dir, NULL, &use_mm_fops);
+	debugfs_create_file("deep", 0200, dir, NULL, &deep_fops);
 	return 0;
 }
 module_init(trap_test_init);

@@ -25,6 +25,8 @@
 #include <linux/preempt.h>
 #include <linux/uaccess.h>
 #include <linux/uret.h>
+#include <linux/user-return-notifier.h>
+
 #include <asm/desc.h>
 #include <asm/fsgsbase.h>
 #include <asm/ibt.h>
@@ -328,6 +330,8 @@ static int __init uret_bench_init(void)
 
 	if (ret)
 		return ret;
+	/* KVM does this while a VM exists. */
+	user_return_notifier_enable();
 	dir = debugfs_create_dir("uret_bench", NULL);
 	debugfs_create_file("run", 0200, dir, NULL, &run_fops);
 	return 0;
@@ -340,6 +344,7 @@ static void __exit uret_bench_exit(void)
 	drop();
 	preempt_enable();
 	remove_slots();
+	user_return_notifier_disable();
 }
 
 module_init(uret_bench_init);

@@ -12,6 +12,7 @@ use kernel::{
 
 mod abi;
 mod cpu;
+mod fatal;
 mod fsgs;
 mod kvm;
 mod registry;
@@ -21,6 +22,8 @@ mod svm;
 mod trace;
 mod vmload;
 mod vmx;
+
+use fatal::fatal;
 
 module! {
     type: Uret,
@@ -62,7 +65,7 @@ impl kernel::InPlaceModule for Uret {
         try_pin_init!(Self {
             // SAFETY: Called once, before the module's functions can be: users are modules that
             // depend on this one, or, where it is built in, come later.
-            users: unsafe { registry::Users::new() },
+            users: unsafe { registry::Users::new() }?,
             hooks: Hooks::new()?,
             stats <- stats::Stats::new(),
         })

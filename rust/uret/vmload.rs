@@ -1,48 +1,52 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What VMLOAD loads, of one vCPU: whether the VMCB and the CPU agree, and by what rules that
-//! changes.
+//! The VMLOAD/VMSAVE state of one vCPU: which copy is current, and by which rules that changes.
 //!
 //! ```text
 //!                     enter() loads                    VMRUN
-//!   +--------------+  ------------>  (both have it)  ------->  +--------------+
+//!   +--------------+  ------------>  (both current)  ------->  +--------------+
 //!   | needs VMLOAD |                                           | needs VMSAVE |
 //!   +--------------+  <------------  +---------+  <----------  +--------------+
 //!       ^   ^           write()      | in sync |    read()         |      |
-//!       |   |         leave()        +---------+  ---------------->       |
+//!       |   |   leave(), taken()     +---------+  ---------------->       |
 //!       |   |                                     VMRUN                   |
 //!       |   +-------------------------------------------------------------+
 //!       |     write(), leave(): VMSAVE first
-//!       +-- leave(), if the VMCB has changed since
+//!       +-- leave(), taken(), if the VMCB has changed since
 //! ```
 //!
 //! Besides, it is *live* from the first [`enter()`](State::enter) to the next
-//! [`leave()`](State::leave): the CPU does not have the host's.
+//! [`leave()`](State::leave) or [`taken()`](State::taken): the CPU does not have the host's. After
+//! `taken()` the vCPU is on another CPU, and the one that it left restores the host's by itself.
 //!
-//! This file knows no real CPU, so that its rules can be tested with one that is made up.
+//! This file knows no hardware, so that its rules can be tested with a CPU that is made up.
 
 use kernel::prelude::*;
 
-/// Whether the VMCB and the CPU agree.
+/// Which copy is current.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Vmcb {
-    /// The VMCB has it.
+    /// The VMCB's.
     NeedsVmload,
-    /// Both have it.
+    /// Both.
     InSync,
-    /// The CPU has it, and the VMCB what it was before.
+    /// The CPU's; the VMCB has an older one.
     NeedsVmsave,
 }
 
 /// The CPU that the caller runs on, with interrupts disabled.
 pub(crate) trait Cpu {
-    /// From now on it may have a guest's.
-    fn admit(&self);
+    /// Prepares for a guest's state.
+    ///
+    /// # Safety
+    ///
+    /// [`to_host()`](Self::to_host) must be called before the CPU runs in user mode.
+    unsafe fn admit(&self);
 
-    /// Stores what it has into the VMCB, or reports that it cannot.
+    /// Stores the state into the VMCB, or reports that it cannot.
     fn vmsave(&self) -> Result;
 
-    /// Loads what is the host's.
+    /// Loads the host's state.
     fn to_host(&self) -> Result;
 }
 
@@ -51,8 +55,7 @@ pub(crate) trait Cpu {
 /// # Invariants
 ///
 /// - If it needs VMSAVE, or is in sync, it is live.
-/// - As long as it is live, the CPU is one that [`Cpu::admit()`] was called for, and not yet
-///   [`Cpu::to_host()`].
+/// - While it is live, [`Cpu::admit()`] was called for the CPU, and [`Cpu::to_host()`] was not since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct State {
     pub(crate) vmcb: Vmcb,
@@ -66,13 +69,20 @@ impl State {
     };
 
     /// VMRUN comes next. Returns whether VMLOAD has to come before it.
-    pub(crate) fn enter(&mut self, cpu: &impl Cpu) -> bool {
+    ///
+    /// # Safety
+    ///
+    /// [`leave()`](Self::leave) must be called on this CPU before it runs in user mode, or the CPU
+    /// restore the host's state after [`taken()`](Self::taken).
+    pub(crate) unsafe fn enter(&mut self, cpu: &impl Cpu) -> bool {
         let load = self.vmcb == Vmcb::NeedsVmload;
 
         if !self.live {
-            cpu.admit();
+            // SAFETY: The caller vouches for `leave()`, which calls `to_host()`.
+            unsafe { cpu.admit() };
         }
-        // INVARIANT: It is live now, and after VMRUN, before which nobody looks, the CPU has it.
+        // INVARIANT: It is live now, and the CPU's copy is current after VMRUN, before which no
+        // code looks.
         *self = Self {
             vmcb: Vmcb::NeedsVmsave,
             live: true,
@@ -80,7 +90,7 @@ impl State {
         load
     }
 
-    /// Somebody wants to look at the VMCB.
+    /// Syncs the state to the VMCB, for a read.
     pub(crate) fn read(&mut self, cpu: &impl Cpu) -> Result {
         if self.vmcb == Vmcb::NeedsVmsave {
             cpu.vmsave()?;
@@ -89,7 +99,7 @@ impl State {
         Ok(())
     }
 
-    /// Somebody wants to change the VMCB. It has to be loaded then, whatever the CPU has.
+    /// Syncs the state to the VMCB, and makes the VMCB current, for a write.
     pub(crate) fn write(&mut self, cpu: &impl Cpu) -> Result {
         let result = self.read(cpu);
 
@@ -97,21 +107,33 @@ impl State {
         result
     }
 
-    /// The CPU shall have the host's.
+    /// Restores the host's state on the CPU.
     ///
     /// # Errors
     ///
-    /// What [`Cpu::to_host()`] returns. It is not live any more in any case: if VMLOAD does not
-    /// work, as during a reboot, it has not loaded a guest's either. Nor does VMSAVE work then.
+    /// That of [`Cpu::to_host()`]. It is still live then, and the CPU must not run in user mode.
     pub(crate) fn leave(&mut self, cpu: &impl Cpu) -> Result {
         if !self.live {
             return Ok(());
         }
         let _ = self.write(cpu);
-        let loaded = cpu.to_host();
+        cpu.to_host()?;
 
-        // INVARIANT: By `write()` the VMCB is what counts.
+        // INVARIANT: By `write()` the VMCB is current.
         self.live = false;
-        loaded
+        Ok(())
+    }
+
+    /// Another CPU takes the vCPU, whose state is in memory.
+    ///
+    /// # Errors
+    ///
+    /// [`EBUSY`] if it is not; nothing changes then.
+    pub(crate) fn taken(&mut self) -> Result {
+        if self.vmcb == Vmcb::NeedsVmsave {
+            return Err(EBUSY);
+        }
+        *self = Self::NEW;
+        Ok(())
     }
 }

@@ -12,14 +12,16 @@
 
 use kernel::{
     bindings,
-    preempt::PreemptDisabled,
     prelude::*,
     warn_on, //
 };
 
 use crate::{
     kvm,
-    registry, //
+    registry::{
+        self,
+        Setter, //
+    }, //
 };
 
 /// The MSRs, in the order that KVM numbers them.
@@ -35,14 +37,16 @@ const MSRS: [u32; 7] = [
 
 /// Adds them to the registry, and returns how many the CPU has.
 pub(crate) fn setup() -> Result<usize> {
-    kvm::setup(&MSRS)
+    // SAFETY: These matter to user mode only, or are EFER and TSX_CTRL, of which KVM sets only bits
+    // that do.
+    unsafe { kvm::setup(&MSRS) }
 }
 
 /// A vCPU is about to enter.
 #[inline]
-pub(crate) fn switch_to_guest(token: &PreemptDisabled, values: &bindings::uret_values) {
+pub(crate) fn switch_to_guest(setter: &Setter<'_>, values: &bindings::uret_values) {
     // KVM has tried every value when the guest or user space set it.
-    let refused = registry::set_values(token, values).is_err();
+    let refused = registry::set_values(setter, values).is_err();
 
     if cfg!(CONFIG_URET_DEBUG) {
         warn_on!(refused);

@@ -61,7 +61,8 @@ TRACE_EVENT(uret_fire,
 /*
  * What happened to FS, GS and what goes with them of a vCPU, on this CPU:
  * they stay for kernel threads, were given up by the vCPU, were left because
- * another user task came, or evicted because the vCPU or the CPU had to go.
+ * another user task came, evicted because the vCPU or the CPU had to go, or taken by
+ * the vCPU, which is on this CPU now, from another one.
  */
 TRACE_EVENT(uret_fsgs,
 	TP_PROTO(unsigned int what, const void *fsgs),
@@ -76,7 +77,8 @@ TRACE_EVENT(uret_fsgs,
 	),
 	TP_printk("%s fsgs=%p",
 		  __print_symbolic(__entry->what, { 0, "stay" }, { 1, "forget" },
-				   { 2, "leave" }, { 3, "evict" }),
+				   { 2, "leave" }, { 3, "evict" },
+				   { 4, "take" }),
 		  __entry->fsgs)
 );
 

@@ -71,6 +71,9 @@ enum Run {
         /// The initramfs that has KVM's selftests for Bochs.
         #[arg(long)]
         kvm_bochs: Option<PathBuf>,
+        /// A kernel with KVM built in.
+        #[arg(long)]
+        builtin: Option<PathBuf>,
         /// The plugin for QEMU, to be tested, too.
         #[arg(long)]
         plugin: Option<PathBuf>,
@@ -133,11 +136,13 @@ fn run(boot: Boot) -> Result<bool> {
         Run::Check {
             kvm_qemu,
             kvm_bochs,
+            builtin,
             plugin,
             svm_only,
             slow,
         } => {
             let check = Check {
+                builtin,
                 kvm: [(Vehicle::Qemu, kvm_qemu), (Vehicle::Bochs, kvm_bochs)],
                 plugin,
                 svm_only,

@@ -10,7 +10,7 @@ use anyhow::Result;
 
 use crate::bench::check_plugin;
 use crate::judge::{block, compare, ktap, splat, statuses, Block, Outcome, Verdict};
-use crate::machine::{Images, Machine, Output, Vehicle};
+use crate::machine::{Images, Machine, Output, Vehicle, LAST_VM};
 
 /// A boot: what it runs, and its time limit in seconds.
 struct Boot {
@@ -49,7 +49,7 @@ impl Boot {
 }
 
 /// The blocks of output that hold KTAP, by what produces them.
-const KTAP: [(&str, &str); 15] = [
+const KTAP: [(&str, &str); 21] = [
     ("kunit", "kunit"),
     ("notifier", "notifier_test"),
     ("tsc_aux", "tsc_aux_test"),
@@ -59,6 +59,12 @@ const KTAP: [(&str, &str); 15] = [
     ("vmload-uret", "vmload_test-uret"),
     ("vmload-stock", "vmload_test-stock"),
     ("migrate", "migrate.sh"),
+    ("idle-migration-uret", "idle_migration_test-uret"),
+    ("idle-migration-stock", "idle_migration_test-stock"),
+    ("ldt-uret", "ldt_test-uret"),
+    ("ldt-stock", "ldt_test-stock"),
+    ("ldt-eager", "ldt_test-eager"),
+    ("last-vm", "last_vm.sh"),
     ("traps-uret", "trap_test-uret"),
     ("traps-stock", "trap_test-stock"),
     ("storm-uret", "storm.sh-uret"),
@@ -69,6 +75,8 @@ const KTAP: [(&str, &str); 15] = [
 
 const TESTS: &str = "kunit,notifier,tsc_aux,values-uret,values-stock,modules,transitions,demo";
 const VMLOAD_TESTS: &str = "vmload-uret,vmload-stock,migrate";
+/// These take two CPUs.
+const TWO_CPU_TESTS: &str = "idle-migration-stock,idle-migration-uret,ldt-stock,ldt-uret,ldt-eager";
 /// These are about SVM, and would take Bochs long.
 const TRAPS: &str = "traps-uret,traps-stock";
 
@@ -117,6 +125,13 @@ fn boots(images: &Images, check: &Check) -> Vec<Boot> {
             200 * times,
             Some((1, "nofsgsbase")),
         ));
+        boots.push(boot(vehicle, TWO_CPU_TESTS, 400 * times, Some((2, ""))));
+        boots.push(boot(vehicle, LAST_VM, 300 * times, Some((2, ""))));
+        if let Some(kernel) = &check.builtin {
+            let mut boot = boot(vehicle, "builtin", 60 * times, None);
+            boot.images.kernel = kernel.clone();
+            boots.push(boot);
+        }
     }
     boots.push(boot(Vehicle::Qemu, TRAPS, 300, None));
     for (run, cpus) in [("storm-uret", 1), ("storm-uret", 2), ("storm-stock", 2)] {
@@ -196,7 +211,7 @@ fn judge(boot: &Boot, output: &Output) -> Vec<Outcome> {
                 add(group, compare(&stock, &statuses(&found)));
                 add(run, vec![ending(&found)]);
             }
-            "demo" | "reboot" => add(run, vec![ending(&found)]),
+            "demo" | "builtin" | "reboot" => add(run, vec![ending(&found)]),
             _ => add(run, ktap(&found).into_iter().map(expected).collect()),
         }
     }
@@ -273,6 +288,8 @@ impl Tap {
 
 /// What to test besides the usual.
 pub struct Check {
+    /// A kernel with KVM built in.
+    pub builtin: Option<PathBuf>,
     pub kvm: KvmTests,
     /// The plugin for QEMU that counts.
     pub plugin: Option<PathBuf>,

@@ -5,6 +5,7 @@
 # measures what can be compared.
 #
 #	bench.sh count|time [OPERATIONS [BATCHES]]
+#	MIGRATE=1 bench.sh ...		measures a vCPU that migrates, on two CPUs, and no more
 #
 # "count" is for an emulator that counts instructions, "time" for a CPU with a TSC.
 
@@ -87,9 +88,22 @@ guests()
 		fail "nested entries failed"
 }
 
+# On two CPUs.
+migrations()
+{
+	for uret in 0 1; do
+		load_kvm uret=$uret $vendor
+		[ $uret = 0 ] && state stock vm || state uret vm
+		bench 1 migrate-after-idle
+		unload
+	done
+}
+
 host()
 {
 	state "$@"
+	# The static key of the notifiers goes off ten seconds after the last VM.
+	sleep 11
 	bench 10 syscall context-switch
 }
 
@@ -101,14 +115,18 @@ echo "MACHINE $vendor $(sed -n '/model name/ { s/.*: //p; q }' /proc/cpuinfo)"
 load_kvm ""
 if [ ! -e /sys/module/kvm/parameters/uret ]; then
 	unload
-	host unpatched absent
+	[ -n "${MIGRATE:-}" ] || host unpatched absent
 	load_kvm "" $vendor
 	state unpatched vm
-	guests
+	if [ -n "${MIGRATE:-}" ]; then bench 1 migrate-after-idle; else guests; fi
 	unload
 	exit
 fi
 unload
+if [ -n "${MIGRATE:-}" ]; then
+	migrations
+	exit
+fi
 
 host stock absent
 load_kvm uret=0

@@ -14,7 +14,9 @@
 #include "bench.h"
 #include "common.h"
 #include "guest.h"
+#include "host.h"
 #include "marker.h"
+#include "migration.h"
 
 #define REGISTRY	"/sys/kernel/debug/uret_bench/run"
 
@@ -118,6 +120,33 @@ static int run_restores(struct worker *worker, unsigned long operations)
 	return 0;
 }
 
+/* There is one, and all of its workers know when to start. */
+static struct migration migration;
+static pthread_barrier_t migration_barrier;
+
+static int run_migrating_guest(struct worker *worker, unsigned long operations)
+{
+	int ret;
+
+	migration.tid = syscall(SYS_gettid);
+	migration_start(&migration);
+	pthread_barrier_wait(&migration_barrier);
+	ret = vm_run(&migration.vm, GUEST_TURN_2, operations);
+	if (ret)
+		worker->wrong = migration.vm.error;
+	host_pin(worker->bench->cpu);
+	return ret;
+}
+
+static int run_waker(struct worker *worker, unsigned long operations)
+{
+	pthread_barrier_wait(&migration_barrier);
+	migration_wake(&migration, worker->what, operations);
+	worker->wrong = migration.wrong;
+	host_pin(worker->bench->cpu);
+	return worker->wrong ? -1 : 0;
+}
+
 /* Adds a guest with the values of a set. */
 static struct worker *add_guest(struct bench *bench, int what, int values)
 {
@@ -191,6 +220,25 @@ static int set_up_two(struct bench *bench, int differ)
 	return set_up_ring(bench, 2, differ);
 }
 
+static int set_up_migration(struct bench *bench, int argument)
+{
+	if (bench->cpu != 1) {
+		fprintf(stderr, "bench: this takes two CPUs\n");
+		return -1;
+	}
+	if (migration_create(&migration)) {
+		fprintf(stderr, "bench: %s\n", migration.vm.error);
+		return -1;
+	}
+	migration.vm.lean = true;
+	pthread_barrier_init(&migration_barrier, NULL, 3);
+	bench->nr_marking = 1;
+	add_worker(bench, run_migrating_guest);
+	for (int cpu = 0; cpu < 2; cpu++)
+		add_worker(bench, run_waker)->what = cpu;
+	return 0;
+}
+
 /* With a VM that is there, but does not run, or with none. */
 static int set_up_plain(struct bench *bench, int with_vm,
 			int (*work)(struct worker *worker, unsigned long operations))
@@ -236,6 +284,7 @@ static const struct scenario {
 	{ "guest-idle-guest", "HLT to idle, woken by a timer", set_up_guest, GUEST_HLT },
 	{ "guest-thread-guest", "HLT, woken by a kernel thread", set_up_thread },
 	{ "guest-user-guest", "HLT, woken by another user task", set_up_user_task },
+	{ "migrate-after-idle", "HLT, woken on the other one of two CPUs", set_up_migration },
 	{ "two-guests-equal", "a turn of two guests with equal values", set_up_two, false },
 	{ "two-guests-different", "a turn of two guests with different values", set_up_two, true },
 	{ "syscall", "getppid()", set_up_syscall },
@@ -294,6 +343,8 @@ void bench_teardown(struct bench *bench)
 	for (int i = 0; i < bench->nr_workers; i++)
 		if (bench->workers[i].vm.mem)
 			vm_destroy(&bench->workers[i].vm);
+	if (migration.vm.mem)
+		migration_destroy(&migration);
 }
 
 void bench_list(void)

@@ -190,7 +190,7 @@ static void trace(struct task *task)
 {
 	struct user_regs_struct user;
 	pid_t tid = task->claim->tid;
-	int status;
+	int status = 0;
 
 	/* Some of what a VM is made by fails when interrupted. */
 	if (!task->claim->changing || ptrace(PTRACE_SEIZE, tid, NULL, NULL))

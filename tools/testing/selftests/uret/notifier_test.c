@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -88,32 +89,59 @@ static void system_calls(int nr)
 		syscall(SYS_getpid);
 }
 
+/* Page faults of this task.  Each returns to user mode, and is no interrupt. */
+static long faults(void)
+{
+	struct rusage usage;
+
+	if (getrusage(RUSAGE_SELF, &usage))
+		return -1;
+	return usage.ru_minflt + usage.ru_majflt;
+}
+
+/* What may add to the returns in an interval. */
+struct disturbance {
+	long long irqs;
+	long faults;
+};
+
+static bool is_small(const struct disturbance *disturbance)
+{
+	return disturbance->irqs <= MAX_IRQS && !disturbance->faults;
+}
+
 /*
  * Counts the returns to user mode for CALLS system calls.  An interrupt may add
  * one: where everything is slow, an interval without any is never found.
  */
-static long long count_returns(int fd, int cpu, long long *irqs)
+static long long count_returns(int fd, int cpu, struct disturbance *disturbance)
 {
 	long long before, after;
 
-	*irqs = irqs_of(cpu);
+	disturbance->irqs = irqs_of(cpu);
+	disturbance->faults = faults();
 	before = returns(fd, cpu);
 	system_calls(CALLS);
 	after = returns(fd, cpu);
-	*irqs = irqs_of(cpu) - *irqs;
+	disturbance->faults = faults() - disturbance->faults;
+	disturbance->irqs = irqs_of(cpu) - disturbance->irqs;
 	/* Reading the first number is one, too. */
 	after -= before + 1;
-	return after > CALLS && after <= CALLS + *irqs ? CALLS : after;
+	return after > CALLS && after <= CALLS + disturbance->irqs ? CALLS : after;
 }
 
-/* The same in an interval in which no other task ran, and few interrupts came. */
+/*
+ * The same in an interval in which no other task ran, few interrupts came, and this task
+ * touched no page for the first time since a fork().
+ */
 static long long undisturbed(int fd, int cpu)
 {
 	for (int i = 0; i < TRIES; i++) {
-		long long others = other_task(fd, cpu), irqs;
-		long long count = count_returns(fd, cpu, &irqs);
+		long long others = other_task(fd, cpu);
+		struct disturbance disturbance;
+		long long count = count_returns(fd, cpu, &disturbance);
 
-		if (irqs <= MAX_IRQS && other_task(fd, cpu) == others)
+		if (is_small(&disturbance) && other_task(fd, cpu) == others)
 			return count;
 	}
 	return -1;
@@ -230,9 +258,10 @@ static const char *arm_in_child(int fd, int cpu, bool exec)
 
 	/* All returns are another task's than the one that armed it now. */
 	for (int i = 0; i < TRIES; i++) {
-		long long irqs, count = count_returns(fd, cpu, &irqs);
+		struct disturbance disturbance;
+		long long count = count_returns(fd, cpu, &disturbance);
 
-		if (irqs <= MAX_IRQS)
+		if (is_small(&disturbance))
 			return count == CALLS ? NULL : "it does not fire once each";
 	}
 	return "disturbed all the time";

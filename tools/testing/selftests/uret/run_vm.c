@@ -54,6 +54,7 @@ static int sleep_until_told(struct vm *vm)
 	vm->run->immediate_exit = 0;
 	if (vm_run(vm, GUEST_CPUID, 10))
 		goto failed;
+	asleep = NULL;
 	vm_destroy(vm);
 	return 0;
 failed:

@@ -180,4 +180,50 @@ TEST_F_TIMEOUT(traps, the_ldt_of_another_process_is_not_the_guests, TIMEOUT)
 	ASSERT_GT(user.times, 10);
 }
 
+/* A guest that sleeps and wakes, until it is told to stop. */
+struct sleeper {
+	struct vm vm;
+	int cpu;
+	volatile bool stop;
+	int ret;
+};
+
+static void *sleep_and_wake(void *arg)
+{
+	struct sleeper *sleeper = arg;
+
+	sleeper->ret = host_pin(sleeper->cpu);
+	while (!sleeper->stop && !sleeper->ret)
+		sleeper->ret = vm_run(&sleeper->vm, GUEST_HLT, 10);
+	return NULL;
+}
+
+/*
+ * Without stacks of their own, their handlers would overflow that of a kernel thread
+ * that has little room left, and there is no message of that in the window.
+ */
+TEST_F_TIMEOUT(traps, nmis_leave_deep_stacks_alone, TIMEOUT)
+{
+	struct sleeper sleeper = { .cpu = self->cpu };
+	long long before, taken;
+	pthread_t thread;
+	char text[32];
+
+	if (!deferred())
+		SKIP(return, "nothing stays with uret=0");
+	ASSERT_EQ(0, write_file("/sys/module/kvm/parameters/halt_poll_ns", "0"));
+	ASSERT_EQ(0, vm_create(&sleeper.vm, 1)) TH_LOG("%s", sleeper.vm.error);
+	sleeper.vm.timer = GUEST_LONG_TIMER;
+	ASSERT_EQ(0, pthread_create(&thread, NULL, sleep_and_wake, &sleeper));
+	before = table_read(TRAPS "nmis", self->cpu, "kthread");
+	snprintf(text, sizeof(text), "%d 1000", self->cpu);
+	ASSERT_EQ(0, write_file(TRAPS "deep", text));
+	taken = table_read(TRAPS "nmis", self->cpu, "kthread") - before;
+	sleeper.stop = true;
+	pthread_join(thread, NULL);
+	ASSERT_EQ(0, sleeper.ret) TH_LOG("%s", sleeper.vm.error);
+	vm_destroy(&sleeper.vm);
+	ASSERT_GE(taken, 1000);
+}
+
 TEST_HARNESS_MAIN

@@ -152,7 +152,6 @@ static int set_msrs(struct vm *vm, int values)
 static int create(struct vm *vm, int values, int kvm_fd)
 {
 	struct kvm_userspace_memory_region region = { .memory_size = MEM_SIZE };
-	int size;
 
 	vm->vm_fd = ioctl(kvm_fd, KVM_CREATE_VM, 0);
 	if (vm->vm_fd < 0)
@@ -175,8 +174,8 @@ static int create(struct vm *vm, int values, int kvm_fd)
 	vm->vcpu_fd = ioctl(vm->vm_fd, KVM_CREATE_VCPU, 0);
 	if (vm->vcpu_fd < 0)
 		return fail(vm, "KVM_CREATE_VCPU");
-	size = ioctl(kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
-	vm->run = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, vm->vcpu_fd, 0);
+	vm->run_size = ioctl(kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
+	vm->run = mmap(NULL, vm->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vm->vcpu_fd, 0);
 	if (vm->run == MAP_FAILED)
 		return fail(vm, "mmap");
 
@@ -343,7 +342,9 @@ int vm_run(struct vm *vm, int what, uint64_t times)
 
 void vm_destroy(struct vm *vm)
 {
-	/* The mapping of the vCPU goes with the process. */
+	/* A mapping would keep the VM. */
+	if (vm->run && vm->run != MAP_FAILED)
+		munmap(vm->run, vm->run_size);
 	if (vm->turn_fd >= 0)
 		close(vm->turn_fd);
 	if (vm->vcpu_fd >= 0)
@@ -352,4 +353,9 @@ void vm_destroy(struct vm *vm)
 		close(vm->vm_fd);
 	if (vm->mem && vm->mem != MAP_FAILED)
 		munmap(vm->mem, MEM_SIZE);
+	vm->run = NULL;
+	vm->mem = NULL;
+	vm->turn_fd = -1;
+	vm->vcpu_fd = -1;
+	vm->vm_fd = -1;
 }

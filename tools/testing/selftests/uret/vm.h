@@ -12,6 +12,7 @@ struct vm {
 	/* What vm_connect() signals the other VM with. */
 	int turn_fd;
 	struct kvm_run *run;
+	int run_size;
 	void *mem;
 	uint64_t tsc_aux;
 	uint64_t kernel_gs_base;

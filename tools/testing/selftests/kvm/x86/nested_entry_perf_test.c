@@ -5,7 +5,8 @@
  *	nested_entry_perf_test [-c] [-n N] [-b BATCHES]
  *
  * The output is that of tools/testing/selftests/uret/bench.c, for a scenario
- * "nested-entry". L2 does a hypercall again and again, which exits to L1.
+ * "nested-entry". L2 does a hypercall again and again, which exits to L1. L1 has MSR
+ * bitmaps, which KVM merges with its own.
  */
 #include <sched.h>
 
@@ -24,9 +25,12 @@ static void l2_guest_code(void)
 		asm volatile("vmcall");
 }
 
-static void l1_svm_code(struct svm_test_data *svm, u64 n)
+static void l1_svm_code(struct svm_test_data *svm, u64 n, u64 bitmap)
 {
 	generic_svm_setup(svm, l2_guest_code);
+	/* As a hypervisor has it: so that KVM has bitmaps to merge. */
+	svm->vmcb->control.intercept |= BIT_ULL(INTERCEPT_MSR_PROT);
+	svm->vmcb->control.msrpm_base_pa = bitmap;
 	for (;;) {
 		for (u64 i = 0; i <= n; i++) {
 			marker('O');
@@ -37,11 +41,14 @@ static void l1_svm_code(struct svm_test_data *svm, u64 n)
 	}
 }
 
-static void l1_vmx_code(struct vmx_pages *vmx, u64 n)
+static void l1_vmx_code(struct vmx_pages *vmx, u64 n, u64 bitmap)
 {
 	GUEST_ASSERT(prepare_for_vmx_operation(vmx));
 	GUEST_ASSERT(load_vmcs(vmx));
 	prepare_vmcs(vmx, l2_guest_code);
+	GUEST_ASSERT(!vmwrite(MSR_BITMAP, bitmap));
+	GUEST_ASSERT(!vmwrite(CPU_BASED_VM_EXEC_CONTROL,
+			      vmreadz(CPU_BASED_VM_EXEC_CONTROL) | CPU_BASED_USE_MSR_BITMAPS));
 	GUEST_ASSERT(!vmlaunch());
 	for (;;) {
 		for (u64 i = 0; i <= n; i++) {
@@ -53,25 +60,28 @@ static void l1_vmx_code(struct vmx_pages *vmx, u64 n)
 	}
 }
 
-static void l1_guest_code(void *data, u64 n)
+static void l1_guest_code(void *data, u64 n, u64 bitmap)
 {
 	if (this_cpu_has(X86_FEATURE_VMX))
-		l1_vmx_code(data, n);
+		l1_vmx_code(data, n, bitmap);
 	else
-		l1_svm_code(data, n);
+		l1_svm_code(data, n, bitmap);
 }
 
 static struct kvm_vcpu *create(u64 n)
 {
 	struct kvm_vcpu *vcpu;
 	struct kvm_vm *vm = vm_create_with_one_vcpu(&vcpu, l1_guest_code);
+	/* SVM's has two pages, VMX's one.  L2 may access all MSRs. */
+	gva_t bitmap = vm_alloc_pages(vm, 2);
 	gva_t nested;
 
 	if (kvm_cpu_has(X86_FEATURE_VMX))
 		vcpu_alloc_vmx(vm, &nested);
 	else
 		vcpu_alloc_svm(vm, &nested);
-	vcpu_args_set(vcpu, 2, nested, n);
+	memset(addr_gva2hva(vm, bitmap), 0, 2 * getpagesize());
+	vcpu_args_set(vcpu, 3, nested, n, addr_gva2gpa(vm, bitmap));
 	return vcpu;
 }
 

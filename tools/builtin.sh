@@ -1,0 +1,23 @@
+#!/bin/bash
+# Builds a kernel with KVM and uret built in, in a folder of its own.
+
+. "$(dirname "$0")/lib.sh"
+toolchain
+paths
+lock_cache
+
+kmake() { make -s -C "$SOURCE" O="$BUILTIN" -j$(($(nproc) + 1)) "${KMAKE[@]}" "$@"; }
+
+kernel()
+{
+	mkdir -p "$BUILTIN"
+	(cd "$SOURCE" && scripts/kconfig/merge_config.sh -m -O "$BUILTIN" \
+		"$KBUILD/.config" "$TOP/tools/builtin.config")
+	kmake olddefconfig
+	for line in CONFIG_KVM_AMD=y CONFIG_KVM_INTEL=y CONFIG_KVM_URET=y CONFIG_URET=y; do
+		grep -qx "$line" "$BUILTIN/.config" || { echo "not in the configuration: $line"; return 1; }
+	done
+	kmake bzImage
+}
+
+stage "kernel with KVM built in" "Building again goes on where it stopped." kernel

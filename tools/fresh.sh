@@ -1,0 +1,101 @@
+#!/bin/bash
+# Runs the README's two commands on new machines: minimal debootstrapped systems of Debian 12
+# and 13, in a clean clone, as root and as a user without sudo.
+#
+#	fresh.sh [RELEASE [USER]]	RELEASE: 12 or 13; USER: root or user; both if left out
+#
+# A system is kept in the cache, without what the commands have installed or built in it.
+
+. "$(dirname "$0")/lib.sh"
+[ "$(id -u)" = 0 ] || die "this needs root: it makes and enters systems of their own"
+command -v debootstrap >/dev/null ||
+	die "debootstrap is missing. As root run:" "apt-get install debootstrap"
+
+FRESH=$CACHE/fresh
+mkdir -p "$FRESH"
+
+# Where this machine has Debian from.
+site()
+{
+	apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Origin: Debian' |
+		grep "$1" security | head -n 1
+}
+
+bootstrap()
+{
+	local codename=$1 dir=$2 mirror security
+	mirror=$(site -v)
+	security=$(site -e)
+	[ -n "$mirror" ] || die "apt knows no Debian mirror: run apt-get update first"
+	rm -rf "$dir.part"
+	debootstrap --variant=minbase --include=ca-certificates,git,make "$codename" "$dir.part" "$mirror"
+	echo "deb $mirror $codename main" >"$dir.part/etc/apt/sources.list"
+	echo "deb ${security:-$mirror-security} $codename-security main" >>"$dir.part/etc/apt/sources.list"
+	# This machine's way to the network.
+	for file in /etc/hosts /etc/resolv.conf /etc/ssl/certs/ca-certificates.crt; do
+		[ ! -e "$file" ] || cp -L "$file" "$dir.part$file"
+	done
+	grep -rl Acquire /etc/apt/apt.conf.d | xargs -r cp -t "$dir.part/etc/apt/apt.conf.d"
+	mv "$dir.part" "$dir"
+}
+
+# enter ROOT USER COMMAND
+enter()
+{
+	chroot "$1" setpriv --reuid="$2" --regid="$2" --clear-groups env -i HOME=/home/tester \
+		PATH=/usr/sbin:/usr/bin:/sbin:/bin http_proxy="${http_proxy:-}" \
+		https_proxy="${https_proxy:-}" /bin/bash -c "$3"
+}
+
+# trial RELEASE CODENAME USER
+trial()
+{
+	local base=$FRESH/debian-$1 root=$FRESH/debian-$1-$3 command
+	[ -d "$base" ] || stage "Debian $1, minimal system" "Is the network up?" bootstrap "$2" "$base"
+	clear_trial "$root"
+	cp -a "$base" "$root"
+	mount -t proc proc "$root/proc"
+	mount --rbind /dev "$root/dev"
+	mount --make-rslave "$root/dev"
+	# shellcheck disable=SC2064
+	trap "clear_trial '$root'" EXIT
+	chroot "$root" useradd --create-home tester
+	git clone -q "$TOP" "$root/home/tester/uret"
+	chroot "$root" chown -R "$3" /home/tester
+	if [ "$3" != root ]; then
+		# Without sudo it names the command, which the administrator runs.
+		if enter "$root" tester 'cd ~/uret && make demo' >"$LOGS/fresh-$1-refused.log" 2>&1; then
+			die "Debian $1: make demo does without packages"
+		fi
+		command=$(sed -n 's/^ *\(apt-get install .*\)/\1/p' "$LOGS/fresh-$1-refused.log")
+		[ -n "$command" ] || die "Debian $1: make demo names no command" "See build/log/fresh-$1-refused.log."
+		stage "Debian $1, the command it names" "See the log." \
+			enter "$root" root "apt-get update && $command"
+	fi
+	for command in "make demo" "make check QUICK=1"; do
+		stage "Debian $1, $3: $command" "See the log." enter "$root" "$3" "cd ~/uret && $command"
+		tail -n 1 "$LOGS/Debian-$1,-$3:-$(tr ' ' - <<<"$command").log"
+	done
+	clear_trial "$root"
+	trap - EXIT
+}
+
+clear_trial()
+{
+	umount -R "$1/dev" 2>/dev/null || true
+	umount "$1/proc" 2>/dev/null || true
+	! mountpoint -q "$1/proc" && ! mountpoint -q "$1/dev" || die "$1 is still in use"
+	rm -rf --one-file-system "$1"
+}
+
+for release in ${1:-12 13}; do
+	case $release in
+	12) codename=bookworm ;;
+	13) codename=trixie ;;
+	*) die "Debian $release is not known here: 12 or 13" ;;
+	esac
+	for user in ${2:-root tester}; do
+		trial "$release" "$codename" "${user/#user/tester}"
+	done
+done
+echo "make demo and make check QUICK=1 pass on new machines."

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Creates VMs on CPU 0, runs and destroys each, one after the other.
+ *
+ *	create_vms N
+ *
+ * Prints how long the slowest took, in ns.
+ */
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "common.h"
+#include "guest.h"
+#include "host.h"
+#include "vm.h"
+
+static long long now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return time.tv_sec * 1000000000LL + time.tv_nsec;
+}
+
+int main(int argc, char **argv)
+{
+	long long slowest = 0;
+
+	if (argc != 2)
+		die("usage: create_vms N");
+	if (host_pin(0))
+		die("cannot pin this task to CPU 0");
+	for (int i = atoi(argv[1]); i > 0; i--) {
+		long long start = now(), took;
+		struct vm vm;
+
+		if (vm_create(&vm, 1) || vm_run(&vm, GUEST_CPUID, 10))
+			die("%s", vm.error);
+		vm_destroy(&vm);
+		took = now() - start;
+		if (took > slowest)
+			slowest = took;
+	}
+	printf("%lld\n", slowest);
+	return 0;
+}

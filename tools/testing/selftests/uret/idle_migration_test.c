@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A vCPU that sleeps wakes on another CPU, while its old CPU is idle: that takes no
+ * IPI on SVM, and on VMX one, to clear the VMCS, as with stock KVM.
+ */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "kselftest_harness.h"
+
+#include "common.h"
+#include "guest.h"
+#include "host.h"
+#include "migration.h"
+
+#define MIGRATIONS	1000
+#define TIMEOUT		600
+
+/* IPIs that others cause meanwhile, such as a change of the clock source. */
+#define SLACK		(MIGRATIONS / 20)
+
+/* Function call interrupts, of all CPUs. */
+static long long calls(void)
+{
+	FILE *file = fopen("/proc/interrupts", "r");
+	long long sum = 0;
+	char line[512];
+
+	while (file && fgets(line, sizeof(line), file)) {
+		char *at = strstr(line, "CAL:");
+		int used;
+
+		if (!at)
+			continue;
+		at += 4;
+		for (long long n; sscanf(at, "%lld%n", &n, &used) == 1; at += used)
+			sum += n;
+	}
+	if (file)
+		fclose(file);
+	return sum;
+}
+
+/* A column of debugfs/uret/fsgs, of both CPUs. */
+static long long counted(const char *column)
+{
+	return table_read(DEBUGFS "uret/fsgs", 0, column) +
+	       table_read(DEBUGFS "uret/fsgs", 1, column);
+}
+
+static void *run_vcpu(void *arg)
+{
+	struct migration *m = arg;
+
+	m->tid = syscall(SYS_gettid);
+	if (vm_run(&m->vm, GUEST_TURN_2, MIGRATIONS))
+		m->wrong = m->vm.error;
+	return NULL;
+}
+
+static void *waker_0(void *arg)
+{
+	migration_wake(arg, 0, MIGRATIONS);
+	return NULL;
+}
+
+static void *waker_1(void *arg)
+{
+	migration_wake(arg, 1, MIGRATIONS);
+	return NULL;
+}
+
+FIXTURE(idle_migration) {
+	struct migration m;
+	bool svm;
+};
+
+FIXTURE_SETUP(idle_migration)
+{
+	if (host_last_cpu() != 1)
+		SKIP(return, "only one CPU, or more than two");
+	self->svm = !access("/sys/module/kvm_amd", F_OK);
+	/* KVM would spend the time that the guest sleeps in its thread. */
+	ASSERT_EQ(0, write_file("/sys/module/kvm/parameters/halt_poll_ns", "0"));
+	ASSERT_EQ(0, host_pin(0));
+	ASSERT_EQ(0, migration_create(&self->m)) TH_LOG("%s", self->m.vm.error);
+}
+
+FIXTURE_TEARDOWN(idle_migration)
+{
+	migration_destroy(&self->m);
+}
+
+TEST_F_TIMEOUT(idle_migration, takes_no_more_ipis_than_stock, TIMEOUT)
+{
+	struct migration *m = &self->m;
+	long long ipis, taken, evicted;
+	pthread_t vcpu, wakers[2];
+
+	ASSERT_EQ(0, pthread_create(&vcpu, NULL, run_vcpu, m));
+	usleep(200000);
+	migration_start(m);
+	ASSERT_EQ(0, pthread_create(&wakers[0], NULL, waker_0, m));
+	ASSERT_EQ(0, pthread_create(&wakers[1], NULL, waker_1, m));
+	usleep(500000);
+	ipis = calls();
+	taken = counted("taken");
+	evicted = counted("evicted");
+	pthread_join(wakers[0], NULL);
+	pthread_join(wakers[1], NULL);
+	ipis = calls() - ipis;
+	taken = counted("taken") - taken;
+	evicted = counted("evicted") - evicted;
+	ASSERT_EQ(NULL, m->wrong) TH_LOG("%s", m->wrong);
+	pthread_join(vcpu, NULL);
+	ASSERT_EQ(NULL, m->wrong) TH_LOG("%s", m->wrong);
+
+	TH_LOG("%d migrations: %lld IPIs, %lld taken, %lld evicted", MIGRATIONS, ipis, taken,
+	       evicted);
+	ASSERT_LE(ipis, (self->svm ? 0 : MIGRATIONS) + SLACK);
+	if (!kvm_uses_uret())
+		return;
+	/* The state was on the CPU that the vCPU has left. */
+	ASSERT_GE(self->svm ? taken : evicted, MIGRATIONS * 9 / 10);
+	ASSERT_LE(self->svm ? evicted : taken, SLACK);
+}
+
+static void *run_two_turns(void *arg)
+{
+	struct migration *m = arg;
+
+	m->tid = syscall(SYS_gettid);
+	if (host_pin(1) || vm_run(&m->vm, GUEST_TURN_2, 2))
+		m->wrong = m->vm.error;
+	return NULL;
+}
+
+/* Whether CPU 1 has something to restore. */
+static long long deferred(void)
+{
+	return table_read(DEBUGFS "uret/cpus", 1, "deferred");
+}
+
+/* The old CPU has run no user task since, and never may before notifiers are disabled. */
+TEST_F_TIMEOUT(idle_migration, leaves_nothing_when_the_last_vm_goes, TIMEOUT)
+{
+	struct migration *m = &self->m;
+	uint64_t one = 1;
+	pthread_t vcpu;
+	cpu_set_t set;
+
+	if (!self->svm || !kvm_uses_uret())
+		SKIP(return, "uret=0, or not on VMX");
+	ASSERT_EQ(0, pthread_create(&vcpu, NULL, run_two_turns, m));
+	usleep(300000);
+	CPU_ZERO(&set);
+	CPU_SET(0, &set);
+	ASSERT_EQ(0, sched_setaffinity(m->tid, sizeof(set), &set));
+	for (int i = 0; i < 2; i++) {
+		ASSERT_EQ(sizeof(one), write(m->irq_fd, &one, sizeof(one)));
+		usleep(100000);
+	}
+	pthread_join(vcpu, NULL);
+	ASSERT_EQ(NULL, m->wrong) TH_LOG("%s", m->wrong);
+	ASSERT_EQ(1, deferred());
+	vm_destroy(&m->vm);
+	ASSERT_EQ(0, deferred());
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#define _GNU_SOURCE
+#include <sched.h>
+#include <stdint.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "guest.h"
+#include "host.h"
+#include "migration.h"
+
+#define TURN_NS		10000000LL
+
+int migration_create(struct migration *m)
+{
+	m->wrong = NULL;
+	if (vm_create(&m->vm, 1) || vm_run(&m->vm, GUEST_HLT, 1))
+		return -1;
+	m->irq_fd = eventfd(0, 0);
+	m->turn_fd = vm_turn_fd(&m->vm);
+	return m->turn_fd < 0 ? -1 : vm_wake_by(&m->vm, m->irq_fd, VM_IRQ_MSI);
+}
+
+void migration_start(struct migration *m)
+{
+	clock_gettime(CLOCK_MONOTONIC, &m->start);
+	m->start.tv_sec++;
+}
+
+static void sleep_until(const struct timespec *start, long long turn)
+{
+	long long ns = start->tv_nsec + turn * TURN_NS;
+	struct timespec at = {
+		.tv_sec = start->tv_sec + ns / 1000000000,
+		.tv_nsec = ns % 1000000000,
+	};
+
+	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL);
+}
+
+static void wake(struct migration *m, int cpu, int turn)
+{
+	uint64_t one = 1, turns = 0;
+	cpu_set_t set;
+
+	sleep_until(&m->start, turn);
+	if (turn && (read(m->turn_fd, &turns, sizeof(turns)) != sizeof(turns) || turns != 1)) {
+		m->wrong = "the guest has not had its turn";
+		return;
+	}
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	if (sched_setaffinity(m->tid, sizeof(set), &set) ||
+	    write(m->irq_fd, &one, sizeof(one)) != sizeof(one))
+		m->wrong = "cannot move or wake the vCPU";
+}
+
+void migration_wake(struct migration *m, int cpu, int turns)
+{
+	uint64_t last;
+
+	if (host_pin(cpu))
+		m->wrong = "cannot pin a waker";
+	for (int turn = cpu; turn < turns && !m->wrong; turn += 2)
+		wake(m, cpu, turn);
+	/* The one that wakes last takes what the guest has said last. */
+	if ((turns - 1) % 2 == cpu && read(m->turn_fd, &last, sizeof(last)) != sizeof(last))
+		m->wrong = "the guest has not had its last turn";
+}
+
+void migration_destroy(struct migration *m)
+{
+	vm_destroy(&m->vm);
+	close(m->irq_fd);
+}
