@@ -1,6 +1,7 @@
 #!/bin/bash
 # Builds what the series touches at each of its commits, with everything in the configuration that the
-# commit knows: each must build without a warning. FROM=N begins with the Nth. The modules are linked by build.sh only.
+# commit knows, and in two configurations of matrix.config that have none of it: each must build without a
+# warning. FROM=N begins with the Nth. The modules are linked by build.sh only.
 
 . "$(dirname "$0")/lib.sh"
 toolchain
@@ -20,6 +21,11 @@ build()
 		scripts/kconfig/merge_config.sh -m -O "$OUT" "$OUT/.config" "$TOP/tools/kernel.config")
 	kmake olddefconfig
 	kmake prepare rust/ kernel/user-return-notifier.o arch/x86/kvm/ virt/
+	for name in rust-no-kvm i386-kvm; do
+		read -r _ arch spec < <(grep "^$name " "$TOP/tools/matrix.config")
+		# shellcheck disable=SC2086
+		build_configuration "$TREE" "$CACHE/bisect-$name" "$arch" $spec
+	done
 }
 
 git -C "$SOURCE" worktree prune

@@ -26,7 +26,7 @@ __rust_helper bool rust_helper_cpu_possible(unsigned int cpu)
 __rust_helper void rust_helper_local_mask_set(unsigned long *mask, unsigned long bits)
 {
 #ifdef CONFIG_X86_64
-	asm("orq %1, %0" : "+m" (*mask) : "er" (bits));
+	asm volatile("orq %1, %0" : "+m" (*mask) : "er" (bits) : "memory");
 #else
 	guard(irqsave)();
 	WRITE_ONCE(*mask, *mask | bits);
@@ -36,7 +36,7 @@ __rust_helper void rust_helper_local_mask_set(unsigned long *mask, unsigned long
 __rust_helper void rust_helper_local_mask_clear(unsigned long *mask, unsigned long bits)
 {
 #ifdef CONFIG_X86_64
-	asm("andq %1, %0" : "+m" (*mask) : "er" (~bits));
+	asm volatile("andq %1, %0" : "+m" (*mask) : "er" (~bits) : "memory");
 #else
 	guard(irqsave)();
 	WRITE_ONCE(*mask, *mask & ~bits);

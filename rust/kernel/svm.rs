@@ -223,8 +223,9 @@ pub unsafe fn admit_guest(_irqs: &IrqsDisabled) {
 
 /// Returns whether the machine is going down, so that SVM may have been disabled.
 pub fn is_shutting_down() -> bool {
-    // SAFETY: It is read only, and changes once.
-    unsafe {
-        (&raw const bindings::system_state).read_volatile() > bindings::system_states_SYSTEM_RUNNING
-    }
+    // SAFETY: It is read only, as other code reads it.
+    let state = unsafe { (&raw const bindings::system_state).read_volatile() };
+
+    state > bindings::system_states_SYSTEM_RUNNING
+        && state != bindings::system_states_SYSTEM_SUSPEND
 }

@@ -73,6 +73,7 @@ fn number(result: Result<usize>) -> c_int {
 #[export]
 unsafe extern "C" fn uret_add(owner: *const c_void, msr: u32) -> c_int {
     number(Owner::new(owner.addr()).and_then(|owner| {
+        registry::check_ready()?;
         registry::start();
         // SAFETY: The caller vouches for the values.
         unsafe { registry::add(owner, msr) }.inspect_err(|_| registry::stop())

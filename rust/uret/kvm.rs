@@ -52,6 +52,7 @@ pub(crate) fn owner() -> Owner {
 pub(crate) unsafe fn setup(list: &[u32]) -> Result<usize> {
     let owner = owner();
 
+    registry::check_ready()?;
     if INDICES.nr.load(Acquire) != 0 {
         return Err(EBUSY);
     }
@@ -83,7 +84,9 @@ pub(crate) fn destroy() {
     for slot in &INDICES.slots {
         slot.store(NO_SLOT, Relaxed);
     }
-    registry::del(owner());
+    if registry::check_ready().is_ok() {
+        registry::del(owner());
+    }
 }
 
 /// Returns the slot of one of KVM's MSRs, or a number that the registry refuses.

@@ -28,8 +28,10 @@ use kernel::{
         cpus_read_lock, //
     },
     sync::atomic::{
+        Acquire,
         Atomic,
-        Relaxed, //
+        Relaxed,
+        Release, //
     },
     user_return::{
         is_firing,
@@ -94,6 +96,19 @@ kernel::sync::global_lock! {
     };
 }
 
+/// Whether `CHANGE` is initialized and the notifiers may be armed. KVM that is built in calls the
+/// registry even if that has failed to initialize.
+static READY: Atomic<bool> = Atomic::new(false);
+
+/// Returns [`ENODEV`] unless the registry has been initialized.
+pub(crate) fn check_ready() -> Result {
+    if READY.load(Acquire) {
+        Ok(())
+    } else {
+        Err(ENODEV)
+    }
+}
+
 /// How many users may set slots, and what has returns to user mode look for the notifier meanwhile.
 struct Count {
     users: usize,
@@ -112,14 +127,18 @@ impl Users {
     pub(crate) unsafe fn new() -> Result<Self> {
         // SAFETY: The caller vouches for that.
         unsafe { CHANGE.init() };
-        Ok(Self {
+        let users = Self {
             _registration: Registration::new(STATE)?,
-        })
+        };
+
+        READY.store(true, Release);
+        Ok(users)
     }
 }
 
 impl Drop for Users {
     fn drop(&mut self) {
+        READY.store(false, Relaxed);
         // Restore even if a user forgot `stop()`: the callback is about to be unloaded.
         let mut count = CHANGE.lock();
 

@@ -112,12 +112,16 @@ static enum place where(struct pt_regs *regs)
 	return current->flags & PF_KTHREAD ? IN_KTHREAD : IN_WINDOW;
 }
 
+static bool on_interrupt_stack(unsigned long at)
+{
+	return at - CPU_ENTRY_AREA_BASE < CPU_ENTRY_AREA_MAP_SIZE;
+}
+
 /* Whether the CPU could have found an interrupt stack, and has used one. */
 static void look(struct pt_regs *regs)
 {
-	unsigned long at = (unsigned long)regs, tr;
-	bool ist_stack = at - CPU_ENTRY_AREA_BASE < CPU_ENTRY_AREA_MAP_SIZE;
 	struct desc_ptr idt;
+	unsigned long tr;
 	bool ist;
 
 	store_tr(tr);
@@ -126,8 +130,9 @@ static void look(struct pt_regs *regs)
 
 	if (ist && tr != GDT_ENTRY_TSS * 8)
 		is_bad("the IDT uses interrupt stacks, but TR is a guest's", regs);
-	if (!ist && ist_stack)
-		is_bad("it runs on an interrupt stack, which the IDT does not use", regs);
+	/* A nested one finds the stack that the other one has switched to. */
+	if (!ist && on_interrupt_stack((unsigned long)regs) && !on_interrupt_stack(regs->sp))
+		is_bad("the CPU has used an interrupt stack, which the IDT does not do", regs);
 	if (user_mode(regs) && (!ist || is_live()))
 		is_bad("user mode runs with what is a guest's", regs);
 }
