@@ -32,8 +32,8 @@ use crate::{
 #[repr(transparent)]
 pub struct LazyFsgs(Opaque<bindings::lazy_fsgs>);
 
-// SAFETY: `cpu` is accessed atomically. `task` is written by `defer()`, whose caller vouches that no
-// CPU has them; `leave` and `save` do not change after `init()`.
+// SAFETY: `cpu` is accessed atomically. `task` is written by `defer()`, whose caller vouches that
+// no CPU has them; `leave` and `save` do not change after `init()`.
 unsafe impl Sync for LazyFsgs {}
 
 /// The C type of the callback that restores.
@@ -92,8 +92,8 @@ impl LazyFsgs {
 
     /// Defers their restore on this CPU when the current task is scheduled out.
     ///
-    /// With `saved`, memory has all that is in the registers. With `restore`, LDTR and TR may hold a
-    /// guest's.
+    /// With `saved`, memory has all that is in the registers. With `restore`, LDTR and TR may hold
+    /// a guest's.
     ///
     /// # Safety
     ///
@@ -124,8 +124,8 @@ impl LazyFsgs {
     ///
     /// # Safety
     ///
-    /// This CPU must have them, and the current task be theirs. The registers must hold FS and GS of
-    /// the task, or do so before preemption is enabled again.
+    /// This CPU must have them, and the current task be theirs. The registers must hold FS and GS
+    /// of the task, or do so before preemption is enabled again.
     #[inline]
     pub unsafe fn cancel(&self, _token: &PreemptDisabled) {
         // SAFETY: The caller vouches for the state; preemption is disabled.

@@ -63,8 +63,8 @@ impl Msr {
     ///
     /// # Safety
     ///
-    /// The kernel must be able to run on with `value` in this MSR, and so must user mode, unless the
-    /// caller writes a value that suits it before this CPU gets there.
+    /// The kernel must be able to run on with `value` in this MSR, and so must user mode, unless
+    /// the caller writes a value that suits it before this CPU gets there.
     #[inline]
     pub unsafe fn write(self, _token: &PreemptDisabled, value: u64) {
         // SAFETY: The caller vouches for the value; a fault is handled.

@@ -2,10 +2,10 @@
 
 //! SVM: the VMLOAD/VMSAVE state.
 //!
-//! That is FS, GS, TR, LDTR, KERNEL_GS_BASE, and the MSRs of SYSCALL and SYSENTER. Kernel mode depends
-//! only on GSBASE, which makes per-CPU variables work, and on TR, where the CPU finds the interrupt
-//! stacks. While a guest's state is there, GSBASE has to be exchanged, and exceptions have to do
-//! without these stacks.
+//! That is FS, GS, TR, LDTR, KERNEL_GS_BASE, and the MSRs of SYSCALL and SYSENTER. Kernel mode
+//! depends only on GSBASE, which makes per-CPU variables work, and on TR, where the CPU finds the
+//! interrupt stacks. While a guest's state is there, GSBASE has to be exchanged, and exceptions
+//! have to do without these stacks.
 //!
 //! ```text
 //!                   admit_guest()
@@ -179,8 +179,8 @@ impl ThisCpu<'_, HostState> {
     /// - [`EIO`] if SVM is not enabled on this CPU any more.
     ///
     /// On an error, exceptions still use no interrupt stacks, and user mode must not run. In a
-    /// reboot, SVM was disabled after the host's state was restored, so that VMLOAD has not loaded a
-    /// guest's since: that is no error.
+    /// reboot, SVM was disabled after the host's state was restored, so that VMLOAD has not loaded
+    /// a guest's since: that is no error.
     ///
     /// # Safety
     ///
@@ -194,7 +194,8 @@ impl ThisCpu<'_, HostState> {
         let area = self.area()?;
 
         if let Some(task) = task {
-            // SAFETY: The page is valid by the type invariants, and the caller vouches for the task.
+            // SAFETY: The page is valid by the type invariants, and the caller vouches for the
+            // task.
             unsafe { bindings::vmcb_set_bases(area.vmcb, task.as_ptr()) };
         }
         // SAFETY: By the type invariants, the page has what the kernel has had on this CPU.

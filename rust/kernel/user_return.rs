@@ -47,9 +47,9 @@ use crate::{
     preempt::{
         in_task,
         irq_save,
-        preempt_disable,
         IrqsDisabled,
-        NotInNmi, //
+        NotInNmi,
+        PreemptDisabled, //
     },
     prelude::*,
     smp::{
@@ -288,8 +288,9 @@ impl<T: Callback> ThisCpu<'_, Notifier<T>> {
 }
 
 /// Returns whether this is the callback of some notifier.
-pub fn is_firing() -> bool {
-    FIRING.this_cpu(&preempt_disable()).load(Relaxed) != 0
+#[inline]
+pub fn is_firing(token: &PreemptDisabled) -> bool {
+    FIRING.this_cpu(token).load(Relaxed) != 0
 }
 
 /// Mostly nothing fires, and there is nothing to compare.
@@ -301,8 +302,8 @@ fn differ(firing: usize, notifier: usize) -> bool {
 
 /// Permission to arm the notifiers of a per-CPU variable.
 ///
-/// Dropping it disarms them on every CPU, by an IPI to each CPU where one is armed, so that the code
-/// of the callback may go away. That may sleep. A module that leaks it must not be unloaded.
+/// Dropping it disarms them on every CPU, by an IPI to each CPU where one is armed, so that the
+/// code of the callback may go away. That may sleep. A module that leaks it must not be unloaded.
 ///
 /// # Examples
 ///
@@ -479,7 +480,7 @@ unsafe extern "C" fn on_user_return<T: Callback>(urn: *mut bindings::user_return
 ///
 /// For tests of notifiers.
 #[cfg(CONFIG_RUST_USER_RETURN_KUNIT_TEST)]
-fn fire(_token: &crate::preempt::PreemptDisabled) {
+fn fire(_token: &PreemptDisabled) {
     // SAFETY: Nothing here sleeps.
     unsafe {
         irq_save(|_| bindings::call_user_return_notifiers(0));
@@ -490,6 +491,7 @@ fn fire(_token: &crate::preempt::PreemptDisabled) {
 #[macros::kunit_tests(rust_user_return)]
 mod tests {
     use super::*;
+    use crate::preempt::preempt_disable;
 
     /// What a callback does besides counting.
     const COUNT: u32 = 0;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The C interface, documented in `include/linux/uret.h` and `arch/x86/include/asm/uret_kvm.h`, whose
-//! prototypes bindgen has checked.
+//! The C interface, documented in `include/linux/uret.h` and `arch/x86/include/asm/uret_kvm.h`,
+//! whose prototypes bindgen has checked.
 //!
 //! All functions are `unsafe`, as `#[export]` wants the types that bindgen gives them.
 
@@ -47,8 +47,8 @@ unsafe fn callers_token<'a>() -> &'a PreemptDisabled {
 
 /// # Safety
 ///
-/// The caller must be in task context with preemption disabled, as the header says, for as long as it
-/// uses the proof, and no callback of a notifier.
+/// The caller must be in task context with preemption disabled, as the header says, for as long as
+/// it uses the proof, and no callback of a notifier.
 #[inline(always)]
 unsafe fn callers_setter<'a>() -> Setter<'a> {
     // SAFETY: The caller vouches for the context.

@@ -373,8 +373,8 @@ impl Cpu {
         }
     }
 
-    /// Forgets those slots in the bitmap `which` that are not dirty, and their counters. Any CPU may
-    /// call this, if none sets these slots.
+    /// Forgets those slots in the bitmap `which` that are not dirty, and their counters. Any CPU
+    /// may call this, if none sets these slots.
     pub(crate) fn forget(&self, which: usize) {
         for slot in bits(which & !self.dirty() & self.ready.load(Relaxed)) {
             for counters in [&self.written, &self.elided, &self.restored] {

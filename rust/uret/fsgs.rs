@@ -195,7 +195,8 @@ unsafe extern "C" fn leave(lazy: *mut bindings::lazy_fsgs, next: *mut bindings::
         },
         raw,
     );
-    // SAFETY: The caller vouches for the pointer and the context; KVM's function may be called here.
+    // SAFETY: The caller vouches for the pointer and the context; KVM's function may be called
+    // here.
     unsafe {
         if let Some(to_host) = (*raw).to_host {
             to_host(raw);
@@ -209,6 +210,7 @@ unsafe extern "C" fn leave(lazy: *mut bindings::lazy_fsgs, next: *mut bindings::
 unsafe extern "C" fn save(lazy: *mut bindings::lazy_fsgs) -> bool {
     let raw = kernel::container_of!(lazy, bindings::uret_fsgs, lazy);
 
-    // SAFETY: The caller vouches for the pointer and the context; KVM's function may be called here.
+    // SAFETY: The caller vouches for the pointer and the context; KVM's function may be called
+    // here.
     unsafe { (*raw).save.is_some_and(|save| save(raw)) }
 }

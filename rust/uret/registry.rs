@@ -161,9 +161,9 @@ pub(crate) fn start() {
 
 /// Undoes [`start()`].
 ///
-/// No slot is set any more, but the last values may still be where a vCPU, or its thread when it was
-/// killed, has left them, on a CPU that has gone idle. Without the notifier the next task there would
-/// see them.
+/// No slot is set any more, but the last values may still be where a vCPU, or its thread when it
+/// was killed, has left them, on a CPU that has gone idle. Without the notifier the next task there
+/// would see them.
 pub(crate) fn stop() {
     let mut count = CHANGE.lock();
 
@@ -217,17 +217,20 @@ impl<'a> Setter<'a> {
     ///
     /// - [`EPERM`] in an interrupt, or with preemption enabled.
     /// - [`EBUSY`] in a callback of a notifier.
+    #[inline(always)]
     pub(crate) fn check<R>(f: impl FnOnce(&Setter<'_>) -> Result<R>) -> Result<R> {
         if !in_task() || preemptible() {
             return Err(EPERM);
         }
-        if is_firing() {
+        // SAFETY: Preemption is disabled, as just checked; or the kernel does not preempt, and `f`
+        // does not sleep.
+        let token = unsafe { PreemptDisabled::assume_disabled() };
+
+        if is_firing(token) {
             return Err(EBUSY);
         }
-        let token = preempt_disable();
-
         // INVARIANT: Just checked.
-        f(&Setter(&token))
+        f(&Setter(token))
     }
 }
 

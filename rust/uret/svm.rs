@@ -2,8 +2,8 @@
 
 //! SVM: which MSRs KVM defers on AMD, and when they change.
 //!
-//! Most of them are in the VMLOAD/VMSAVE state, with FS, GS, LDTR and TR. All of it stays the guest's
-//! after #VMEXIT:
+//! Most of them are in the VMLOAD/VMSAVE state, with FS, GS, LDTR and TR. All of it stays the
+//! guest's after #VMEXIT:
 //!
 //! - A vCPU enters: VMLOAD, unless this CPU has the vCPU's state already.
 //! - It exits: nothing, until KVM reads a register; then VMSAVE.
@@ -11,12 +11,12 @@
 //!   idles: VMSAVE.
 //! - It is scheduled out for a user task, or a user task comes later, or the thread leaves KVM_RUN:
 //!   VMSAVE, and VMLOAD of the host's state.
-//! - It wakes on another CPU, with its state in the VMCB: VMLOAD there, and VMLOAD of the host's state
-//!   on the CPU that it has left, before a user task runs there.
+//! - It wakes on another CPU, with its state in the VMCB: VMLOAD there, and VMLOAD of the host's
+//!   state on the CPU that it has left, before a user task runs there.
 //!
-//! The other one is TSC_AUX. It changes as the MSRs of VMX do, but not for an SEV-ES guest whose CPU
-//! virtualizes it: there #VMEXIT loads the value that KVM, asking the registry, has put into the
-//! host save area.
+//! The other one is TSC_AUX. It changes as the MSRs of VMX do, but not for an SEV-ES guest whose
+//! CPU virtualizes it: there #VMEXIT loads the value that KVM, asking the registry, has put into
+//! the host save area.
 
 use kernel::{
     bindings,

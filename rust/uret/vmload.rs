@@ -55,7 +55,8 @@ pub(crate) trait Cpu {
 /// # Invariants
 ///
 /// - If it needs VMSAVE, or is in sync, it is live.
-/// - While it is live, [`Cpu::admit()`] was called for the CPU, and [`Cpu::to_host()`] was not since.
+/// - While it is live, [`Cpu::admit()`] was called for the CPU, and [`Cpu::to_host()`] was not
+///   since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct State {
     pub(crate) vmcb: Vmcb,

@@ -48,7 +48,8 @@ create()
 no_slower_than_twice_stock()
 {
 	ktap_print_msg "the slowest VM took $(cat /tmp/vms-uret) ns, stock $(cat /tmp/vms-stock) ns"
-	[ -s /tmp/vms-uret ] && [ -s /tmp/vms-stock ] && [ "$(cat /tmp/vms-uret)" -le $((2 * $(cat /tmp/vms-stock))) ]
+	[ -s /tmp/vms-uret ] && [ -s /tmp/vms-stock ] &&
+		[ "$(cat /tmp/vms-uret)" -le $((2 * $(cat /tmp/vms-stock))) ]
 }
 
 add_and_remove_msr()

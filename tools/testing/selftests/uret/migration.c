@@ -38,7 +38,7 @@ static void sleep_until(const struct timespec *start, long long turn)
 	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL);
 }
 
-static void wake(struct migration *m, int cpu, int turn)
+static void take_turn(struct migration *m, int cpu, int turn)
 {
 	uint64_t one = 1, turns = 0;
 	cpu_set_t set;
@@ -62,7 +62,7 @@ void migration_wake(struct migration *m, int cpu, int turns)
 	if (host_pin(cpu))
 		m->wrong = "cannot pin a waker";
 	for (int turn = cpu; turn < turns && !m->wrong; turn += 2)
-		wake(m, cpu, turn);
+		take_turn(m, cpu, turn);
 	/* The one that wakes last takes what the guest has said last. */
 	if ((turns - 1) % 2 == cpu && read(m->turn_fd, &last, sizeof(last)) != sizeof(last))
 		m->wrong = "the guest has not had its last turn";
