@@ -109,7 +109,7 @@ fn boots(images: &Images, check: &Check) -> Vec<Boot> {
             boots.push(boot(
                 vehicle,
                 "x86-stock,x86-uret",
-                500 * times,
+                900 * times,
                 Some((2, "")),
             ));
         }
