@@ -6,7 +6,7 @@
 //! - The CPU idles: on SVM, memory gets all that is in the registers only.
 //! - The thread is scheduled in again on the same CPU: the registers are right.
 //! - Another user task is switched in: the host's are restored first.
-//! - The CPU goes down: likewise.
+//! - The CPU goes down: the host's are restored first.
 //! - The vCPU moves to another CPU: if memory has all, it takes them, and the CPU that had them
 //!   restores the host's before it runs a user task. Otherwise that CPU restores them on an IPI.
 //! - The thread is scheduled out for a user task, or leaves KVM_RUN: KVM cancels the deferral, and

@@ -287,7 +287,7 @@ fn for_entries(uret: &Measured, class: &str) -> f64 {
 
 /// What VMLOAD loads stays in the CPU, and an exit to user space takes no more of it than stock.
 fn vmload_is_deferred(results: &[Measured]) -> Verdict {
-    let what = "svm: no VMLOAD and no VMSAVE for exits in the kernel and kernel threads, but for \
+    let what = "svm: no VMLOAD and no VMSAVE for exits in the kernel and kernel threads, except for \
                 one VMSAVE when the CPU idles, and no more than stock for an exit to user space";
     let none = [
         ("exit-in-kernel", 0.0),
