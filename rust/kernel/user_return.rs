@@ -108,13 +108,6 @@ impl<T: Callback> Firing<'_, T> {
             unsafe { self.this.remove() };
         }
     }
-
-    /// Returns the token that the context of a callback implies.
-    #[inline]
-    pub fn irqs(&self) -> &IrqsDisabled {
-        // SAFETY: Interrupts are disabled while callbacks run.
-        unsafe { IrqsDisabled::assume_disabled() }
-    }
 }
 
 /// A user-return notifier of one CPU, with the data that its callback works on.
