@@ -183,7 +183,8 @@ matrix_stage()
 {
 	# shellcheck disable=SC2086
 	stage "$3" "See tools/matrix.config." build_configuration "$1" "$2" "$4" $5
-	if grep -iE 'warning:|error:' "$LOGS/${3// /-}.log"; then
+	# One is stock's own, in user-mode Linux.
+	if grep -iE 'warning:|error:' "$LOGS/${3// /-}.log" | grep -v 'asm-generic/io.h.*null-pointer-arithmetic'; then
 		die "$3 builds with warnings"
 	fi
 }

@@ -33,7 +33,7 @@ use crate::{
 pub struct LazyFsgs(Opaque<bindings::lazy_fsgs>);
 
 // SAFETY: `cpu` is accessed atomically. `task` is written by `defer()`, whose caller vouches that
-// no CPU has them; `leave` and `save` do not change after `init()`.
+// no CPU has them; `leave` and `save` do not change once they are deferred.
 unsafe impl Sync for LazyFsgs {}
 
 /// The C type of the callback that restores.
@@ -41,11 +41,6 @@ unsafe impl Sync for LazyFsgs {}
 /// It restores FS and GS of the task, because another one needs its own. It is called with
 /// interrupts disabled, maybe in the middle of a context switch.
 pub type Leave = unsafe extern "C" fn(*mut bindings::lazy_fsgs, *mut bindings::task_struct);
-
-/// The C type of the callback that saves to memory, and returns whether all is there.
-///
-/// It is called with interrupts disabled, before the CPU idles.
-pub type Save = unsafe extern "C" fn(*mut bindings::lazy_fsgs) -> bool;
 
 /// The C type of the function that restores LDTR and TR without the task.
 ///
@@ -65,20 +60,20 @@ impl LazyFsgs {
         unsafe { &*ptr.cast() }
     }
 
-    /// Makes a valid `lazy_fsgs`, of no CPU.
+    /// Makes a valid `lazy_fsgs`, of no CPU. The C code that owns it may set `save` afterwards.
     ///
     /// # Safety
     ///
-    /// `ptr` must be valid for writes, and be no CPU's. `leave` and `save` must do what [`Leave`]
-    /// and [`Save`] say whenever they are called with this pointer.
-    pub unsafe fn init(ptr: *mut bindings::lazy_fsgs, leave: Leave, save: Save) {
+    /// `ptr` must be valid for writes, and be no CPU's. `leave` must do what [`Leave`] says whenever
+    /// it is called with this pointer.
+    pub unsafe fn init(ptr: *mut bindings::lazy_fsgs, leave: Leave) {
         // SAFETY: The caller vouches for the pointer.
         unsafe {
             ptr.write(bindings::lazy_fsgs {
                 task: core::ptr::null_mut(),
                 cpu: -1,
                 leave: Some(leave),
-                save: Some(save),
+                save: None,
             })
         }
     }
@@ -150,6 +145,7 @@ impl LazyFsgs {
     ///
     /// The current task must be theirs, or have exited, and interrupts be enabled. If this returns
     /// true, the caller must not take the registers for theirs any more.
+    #[inline]
     pub unsafe fn take(&self) -> bool {
         // SAFETY: The pointer is valid, and the caller vouches for the context.
         unsafe { bindings::lazy_fsgs_take(self.0.get()) }

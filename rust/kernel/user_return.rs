@@ -174,22 +174,8 @@ impl<T: Callback> ThisCpu<'_, Notifier<T>> {
     /// - [`EPERM`] in an interrupt.
     #[inline]
     pub fn arm(&self) -> Result {
-        match self.ensure_armed() {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(EBUSY),
-            Err(err) => Err(err),
-        }
-    }
-
-    /// Arms the notifier unless it is armed already. Returns whether it was not.
-    ///
-    /// # Errors
-    ///
-    /// As [`arm()`](ThisCpu::arm), but that it may be armed.
-    #[inline]
-    pub fn ensure_armed(&self) -> Result<bool> {
         if self.is_armed() {
-            return Ok(false);
+            return Err(EBUSY);
         }
         if !self.open.load(Acquire) {
             return Err(ENODEV);
@@ -200,13 +186,30 @@ impl<T: Callback> ThisCpu<'_, Notifier<T>> {
         if self.another_fires() {
             return Err(EBUSY);
         }
+        // SAFETY: Just checked. The drop of the `Registration` that has opened the notifier waits
+        // until preemption is enabled.
+        unsafe { self.ensure_armed_unchecked() };
+        Ok(())
+    }
 
-        // SAFETY: By the type invariants `urn` is initialized and in no list. The notifier is a
-        // per-CPU static, and leaves the list at the latest when its `Registration` is dropped,
-        // which waits for this as preemption is off. It is not an NMI.
+    /// Arms the notifier unless it is armed already, without a check of the context. Returns
+    /// whether it was not armed.
+    ///
+    /// # Safety
+    ///
+    /// - This must be task context, and not the callback of another notifier.
+    /// - There must be a [`Registration`] that is not dropped before preemption is enabled.
+    #[inline(always)]
+    pub unsafe fn ensure_armed_unchecked(&self) -> bool {
+        if self.is_armed() {
+            return false;
+        }
+        // SAFETY: By the type invariants `urn` is initialized, as there is a `Registration`, and in
+        // no list. The notifier is a per-CPU static, and leaves the list at the latest when the
+        // `Registration` is dropped. Preemption is disabled, and this is not an NMI.
         unsafe { bindings::user_return_notifier_register(self.urn.get()) };
         self.armed.store(true, Relaxed);
-        Ok(true)
+        true
     }
 
     /// Disarms the notifier. Returns whether it was armed.

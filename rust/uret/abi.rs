@@ -203,11 +203,12 @@ unsafe extern "C" fn uret_fsgs_cancel(fsgs: *mut bindings::uret_fsgs) {
 
 /// # Safety
 ///
-/// `fsgs` must be initialized, and the current thread be that of its vCPU, or the last to use it.
+/// `fsgs` must be initialized, and the current thread be that of its vCPU, or the last to use it,
+/// with preemption disabled and interrupts enabled.
 #[export]
-unsafe extern "C" fn uret_fsgs_take(fsgs: *mut bindings::uret_fsgs) {
+unsafe extern "C" fn uret_fsgs_take(fsgs: *mut bindings::uret_fsgs) -> bool {
     // SAFETY: The caller vouches for the context.
-    unsafe { Fsgs::from_raw(fsgs).take() };
+    unsafe { Fsgs::from_raw(fsgs).take(callers_token()) }
 }
 
 /// # Safety
@@ -326,8 +327,8 @@ unsafe extern "C" fn uret_svm_sync_for_write(svm: *mut bindings::uret_svm) {
 /// As the header says.
 #[export]
 unsafe extern "C" fn uret_svm_save(svm: *mut bindings::uret_svm) -> bool {
-    // SAFETY: The caller vouches for the pointer.
-    unsafe { with_svm(svm, |svm, irqs| svm.sync(irqs)) }
+    // SAFETY: The caller vouches for the pointer, and has disabled interrupts.
+    unsafe { Vmload::from_raw(svm).sync(IrqsDisabled::assume_disabled()) }
 }
 
 /// # Safety
@@ -335,8 +336,8 @@ unsafe extern "C" fn uret_svm_save(svm: *mut bindings::uret_svm) -> bool {
 /// As the header says.
 #[export]
 unsafe extern "C" fn uret_svm_taken(svm: *mut bindings::uret_svm) {
-    // SAFETY: The caller vouches for the pointer.
-    unsafe { with_svm(svm, |svm, irqs| svm.taken(irqs)) };
+    // SAFETY: The caller vouches for the pointer, and has taken it.
+    unsafe { Vmload::from_raw(svm).taken() };
 }
 
 /// # Safety

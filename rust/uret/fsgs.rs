@@ -25,7 +25,6 @@ use kernel::{
     },
     percpu::PerCpu,
     preempt::{
-        preempt_disable,
         IrqsDisabled,
         PreemptDisabled, //
     }, //
@@ -136,23 +135,22 @@ impl Fsgs<'_> {
         }
     }
 
-    /// Takes them from the CPU that has them, if any.
+    /// Takes them from the CPU that has them, if any. Returns whether that was done without a call
+    /// of KVM's function `to_host`.
     ///
     /// # Safety
     ///
-    /// As for [`LazyFsgs::take()`]. KVM's function `taken` may be called.
-    pub(crate) unsafe fn take(self) {
-        // SAFETY: The caller vouches for the context; `taken` tells the owner.
-        if unsafe { self.lazy.take() } {
-            COUNTS.this_cpu(&preempt_disable()).taken.inc();
+    /// As for [`LazyFsgs::take()`].
+    #[inline]
+    pub(crate) unsafe fn take(self, token: &PreemptDisabled) -> bool {
+        // SAFETY: The caller vouches for the context.
+        let taken = unsafe { self.lazy.take() };
+
+        if taken {
+            COUNTS.this_cpu(token).taken.inc();
             trace::fsgs(trace::Fsgs::Take, self.raw);
-            // SAFETY: As above.
-            unsafe {
-                if let Some(taken) = (*self.raw).taken {
-                    taken(self.raw);
-                }
-            }
         }
+        taken
     }
 }
 
@@ -164,10 +162,8 @@ impl Fsgs<'_> {
 pub(crate) unsafe fn init(raw: *mut bindings::uret_fsgs) {
     // SAFETY: By the safety requirements of this function.
     unsafe {
-        LazyFsgs::init(&raw mut (*raw).lazy, leave, save);
+        LazyFsgs::init(&raw mut (*raw).lazy, leave);
         (*raw).to_host = None;
-        (*raw).save = None;
-        (*raw).taken = None;
     }
 }
 
@@ -202,15 +198,4 @@ unsafe extern "C" fn leave(lazy: *mut bindings::lazy_fsgs, next: *mut bindings::
             to_host(raw);
         }
     }
-}
-
-/// # Safety
-///
-/// As for [`leave()`].
-unsafe extern "C" fn save(lazy: *mut bindings::lazy_fsgs) -> bool {
-    let raw = kernel::container_of!(lazy, bindings::uret_fsgs, lazy);
-
-    // SAFETY: The caller vouches for the pointer and the context; KVM's function may be called
-    // here.
-    unsafe { (*raw).save.is_some_and(|save| save(raw)) }
 }

@@ -195,19 +195,21 @@ fn restore_everywhere() {
 ///
 /// # Invariants
 ///
-/// It is task context with preemption disabled, and no callback of a notifier.
+/// It is task context with preemption disabled, and no callback of a notifier. The [`Users`] exist
+/// as long as this.
 pub(crate) struct Setter<'a>(&'a PreemptDisabled);
 
 impl<'a> Setter<'a> {
     /// # Safety
     ///
-    /// It must be that context for `'a`.
+    /// It must be that context for `'a`, and the caller one for whom slots were added.
     #[inline(always)]
     pub(crate) unsafe fn assume(token: &'a PreemptDisabled) -> Self {
         if cfg!(CONFIG_URET_DEBUG) {
             warn_on!(!in_task());
         }
-        // INVARIANT: The caller vouches for the context.
+        // INVARIANT: The caller vouches for the context. Slots are added while the `Users` exist,
+        // and who has added some keeps uret.ko.
         Self(token)
     }
 
@@ -217,6 +219,7 @@ impl<'a> Setter<'a> {
     ///
     /// - [`EPERM`] in an interrupt, or with preemption enabled.
     /// - [`EBUSY`] in a callback of a notifier.
+    /// - [`ENODEV`] if the registry was not initialized.
     #[inline(always)]
     pub(crate) fn check<R>(f: impl FnOnce(&Setter<'_>) -> Result<R>) -> Result<R> {
         if !in_task() || preemptible() {
@@ -229,7 +232,8 @@ impl<'a> Setter<'a> {
         if is_firing(token) {
             return Err(EBUSY);
         }
-        // INVARIANT: Just checked.
+        check_ready()?;
+        // INVARIANT: Just checked. The drop of the `Users` waits until preemption is enabled.
         f(&Setter(token))
     }
 }
@@ -338,20 +342,29 @@ fn current() -> usize {
 
 /// Arms the notifier, as some slot is dirty.
 #[inline(always)]
-fn arm(this: &ThisCpu<'_, Notifier<State>>) -> Result {
-    if this.ensure_armed()? {
+fn arm(_setter: &Setter<'_>, this: &ThisCpu<'_, Notifier<State>>) {
+    // SAFETY: By the type invariants of `Setter`.
+    if unsafe { this.ensure_armed_unchecked() } {
         this.armed_by.store(current(), Relaxed);
     }
-    Ok(())
 }
 
 /// Arms the notifier if some slot is dirty, and disarms it if none is.
 #[inline(always)]
-fn update_notifier(this: &ThisCpu<'_, Notifier<State>>) -> Result {
+fn update_notifier(setter: &Setter<'_>, this: &ThisCpu<'_, Notifier<State>>) {
     if this.cpu.dirty() != 0 {
-        arm(this)
+        arm(setter, this);
     } else {
-        this.disarm().map(|_| ())
+        disarm_if_clean(this);
+    }
+}
+
+/// Disarms the notifier if no slot is dirty.
+#[inline]
+fn disarm_if_clean(this: &ThisCpu<'_, Notifier<State>>) {
+    if this.cpu.dirty() == 0 {
+        // This fails in the callback of another notifier. Then this one fires once more.
+        let _ = this.disarm();
     }
 }
 
@@ -373,8 +386,7 @@ fn restore_slots(token: &PreemptDisabled, which: usize) {
 /// Restores the slots in the bitmap `which`, in task context.
 fn restore(token: &PreemptDisabled, which: usize) {
     restore_slots(token, which);
-    // This fails in the callback of another notifier. Then the notifier fires once more.
-    let _ = update_notifier(&STATE.this_cpu(token));
+    disarm_if_clean(&STATE.this_cpu(token));
 }
 
 /// Restores the slots in the bitmap `which`, maybe in the middle of a set of others.
@@ -409,10 +421,11 @@ pub(crate) fn set(setter: &Setter<'_>, slot: usize, value: u64, mask: u64) -> Re
     };
 
     match done? {
-        Done::Elided => Ok(()),
-        Done::Cleaned => or_undo(token, update_notifier(&this)),
-        Done::Soiled => or_undo(token, arm(&this)),
+        Done::Elided => {}
+        Done::Cleaned => disarm_if_clean(&this),
+        Done::Soiled => arm(setter, &this),
     }
+    Ok(())
 }
 
 /// See `uret_set_values()`.
@@ -428,14 +441,8 @@ pub(crate) fn set_values(setter: &Setter<'_>, values: &bindings::uret_values) ->
         this.cpu.set_values(msrs, values)
     };
 
-    or_undo(token, update_notifier(&this))?;
+    update_notifier(setter, &this);
     result
-}
-
-/// If the notifier does not fit the slots, none may stay dirty.
-#[inline(always)]
-fn or_undo(token: &PreemptDisabled, result: Result) -> Result {
-    result.inspect_err(|_| restore_slots(token, usize::MAX))
 }
 
 /// See `uret_get()`.

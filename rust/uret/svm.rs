@@ -164,16 +164,27 @@ impl Vmload<'_> {
         }
     }
 
-    /// Changes the state by a rule.
+    /// Changes the state by a rule, on this CPU.
     #[inline]
     fn change<R>(self, irqs: &IrqsDisabled, f: impl FnOnce(&mut State, &ThisCpu<'_>) -> R) -> R {
-        // SAFETY: It is valid, and no other code uses it while interrupts are disabled.
+        let cpu = ThisCpu { irqs, vmload: self };
+
+        // SAFETY: No other code uses it while interrupts are disabled.
+        unsafe { self.change_unlocked(|state| f(state, &cpu)) }
+    }
+
+    /// # Safety
+    ///
+    /// No other code may use the state meanwhile.
+    #[inline]
+    unsafe fn change_unlocked<R>(self, f: impl FnOnce(&mut State) -> R) -> R {
+        // SAFETY: It is valid, and the caller vouches that this is the only reference.
         let raw = unsafe { &mut *self.raw };
         let mut state = State {
             vmcb: Vmcb::from_raw(raw.state),
             live: raw.live,
         };
-        let result = f(&mut state, &ThisCpu { irqs, vmload: self });
+        let result = f(&mut state);
 
         raw.state = state.vmcb.into_raw();
         raw.live = state.live;
@@ -213,9 +224,14 @@ impl Vmload<'_> {
     }
 
     /// Notes that no CPU has the state.
+    ///
+    /// # Safety
+    ///
+    /// It must have been taken from the CPU that had it.
     #[inline]
-    pub(crate) fn taken(self, irqs: &IrqsDisabled) {
-        let refused = self.change(irqs, |state, _| state.taken()).is_err();
+    pub(crate) unsafe fn taken(self) {
+        // SAFETY: It is of no CPU, and the vCPU does not run.
+        let refused = unsafe { self.change_unlocked(State::taken) }.is_err();
 
         // It is marked as saved only when it is.
         warn_on!(refused);

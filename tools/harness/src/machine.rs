@@ -137,9 +137,8 @@ impl Machine {
     }
 
     /// Lets QEMU count with a plugin, which writes to `out`. On one CPU, two runs give the same.
-    pub fn counting(self, plugin: &Path, out: &Path, cpus: u32) -> Self {
+    pub fn counting(self, plugin: &Path, out: &Path) -> Self {
         Self {
-            cpus,
             counting: Some((plugin.to_path_buf(), out.to_path_buf())),
             ..self
         }

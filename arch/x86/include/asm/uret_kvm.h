@@ -20,13 +20,9 @@ struct vmcb;
 
 /**
  * struct uret_fsgs - FS, GS and what goes with them of a vCPU
- * @lazy: which task defers them, and where
+ * @lazy: which task defers them, and where.  KVM sets its @save after uret_fsgs_init()
  * @to_host: KVM's function that restores the host's.  Called with interrupts disabled,
  *	possibly in the middle of a context switch
- * @save: KVM's function that saves the guest's to memory, and returns whether all of it
- *	is there.  Called with interrupts disabled before the CPU idles.  May be NULL
- * @taken: KVM's function that notes that no CPU has the guest's, because another CPU
- *	than the one that had them runs the vCPU now.  May be NULL if @save is
  *
  * While the vCPU's thread is scheduled out for a kernel thread, they may stay the
  * guest's, or as the vCPU has prepared them.  They are restored when a user task other
@@ -35,8 +31,6 @@ struct vmcb;
 struct uret_fsgs {
 	struct lazy_fsgs lazy;
 	void (*to_host)(struct uret_fsgs *fsgs);
-	bool (*save)(struct uret_fsgs *fsgs);
-	void (*taken)(struct uret_fsgs *fsgs);
 };
 
 /**
@@ -137,7 +131,7 @@ void uret_svm_sync_for_write(struct uret_svm *svm);
  * uret_svm_save() - sync the state to the VMCB on a CPU that is about to idle
  * @svm: the state of the vCPU
  *
- * Context: &uret_fsgs.save.
+ * Context: &lazy_fsgs.save.
  * Return: whether the VMCB has all of it.
  */
 bool uret_svm_save(struct uret_svm *svm);
@@ -146,7 +140,7 @@ bool uret_svm_save(struct uret_svm *svm);
  * uret_svm_taken() - note that no CPU has the state of the vCPU
  * @svm: the state of the vCPU, which the VMCB has
  *
- * Context: &uret_fsgs.taken.
+ * Context: Any, after uret_fsgs_take() has returned true and before the vCPU runs.
  */
 void uret_svm_taken(struct uret_svm *svm);
 
@@ -195,9 +189,11 @@ void uret_fsgs_cancel(struct uret_fsgs *fsgs);
  *
  * That takes no IPI if memory has all of them and the CPU is another one.
  *
- * Context: The vCPU's thread, or one that destroys the vCPU, with interrupts enabled.
+ * Context: The vCPU's thread, or one that destroys the vCPU, with preemption disabled and
+ * interrupts enabled.
+ * Return: whether they were taken without a call of @to_host.
  */
-void uret_fsgs_take(struct uret_fsgs *fsgs);
+bool uret_fsgs_take(struct uret_fsgs *fsgs);
 
 #else
 
