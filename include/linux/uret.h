@@ -65,7 +65,8 @@ struct uret_values {
  *  * -EEXIST: @owner has added it before;
  *  * -EBUSY: another owner has it;
  *  * -EINVAL: @owner is NULL, or it is one of the bases of FS and GS, which
- *    are switched with each task.
+ *    are switched with each task;
+ *  * -ENODEV: uret is built in, and failed to initialize.
  */
 int uret_add(const void *owner, u32 msr);
 
@@ -104,7 +105,8 @@ int uret_find(u32 msr);
  *  * -ENXIO: there is no such slot on this CPU;
  *  * -EIO: the CPU refused the value, and the MSR keeps the one it had;
  *  * -EPERM: the context is neither, and nothing was touched;
- *  * -EBUSY: a user-return notifier is running, and nothing was touched.
+ *  * -EBUSY: the callback of a user-return notifier runs, and nothing was touched;
+ *  * -ENODEV: uret is built in, and failed to initialize.
  */
 int uret_set(unsigned int slot, u64 value, u64 mask);
 

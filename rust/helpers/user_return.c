@@ -21,6 +21,11 @@ rust_helper_user_return_notifier_unregister_offline(struct user_return_notifier 
 	user_return_notifier_unregister_offline(urn, cpu);
 }
 
+__rust_helper struct user_return_notifier *rust_helper_user_return_notifier_running(void)
+{
+	return user_return_notifier_running();
+}
+
 __rust_helper unsigned long rust_helper_call_user_return_notifiers(unsigned long ti_work)
 {
 	return call_user_return_notifiers(ti_work);

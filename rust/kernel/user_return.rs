@@ -39,7 +39,6 @@ use core::ops::Deref;
 use crate::{
     container_of,
     cpu::CpuId,
-    define_per_cpu,
     percpu::{
         PerCpu,
         ThisCpu, //
@@ -64,11 +63,6 @@ use crate::{
     },
     types::Opaque, //
 };
-
-define_per_cpu! {
-    /// The address of the notifier that is firing on this CPU, or 0.
-    static FIRING: Atomic<usize> = Atomic::new(0);
-}
 
 /// What a user-return notifier does.
 ///
@@ -272,28 +266,33 @@ impl<T: Callback> ThisCpu<'_, Notifier<T>> {
     /// Returns whether this is the callback of another notifier.
     #[inline]
     fn another_fires(&self) -> bool {
-        let firing = FIRING.this_cpu(self.token()).load(Relaxed);
+        let running = running(self.token());
 
-        firing != 0 && differ(firing, self.address())
+        !running.is_null() && differ(running, self.urn.get())
     }
+}
 
-    #[inline]
-    fn address(&self) -> usize {
-        core::ptr::from_ref::<Notifier<T>>(self).addr()
-    }
+/// Returns the notifier, of Rust or C code, whose callback this CPU runs, or null.
+#[inline]
+fn running(_token: &PreemptDisabled) -> *mut bindings::user_return_notifier {
+    // SAFETY: Preemption is disabled.
+    unsafe { bindings::user_return_notifier_running() }
 }
 
 /// Returns whether this is the callback of some notifier.
 #[inline]
 pub fn is_firing(token: &PreemptDisabled) -> bool {
-    FIRING.this_cpu(token).load(Relaxed) != 0
+    !running(token).is_null()
 }
 
-/// Mostly nothing fires, and there is nothing to compare.
+/// Mostly no callback runs, and there is nothing to compare.
 #[cold]
 #[inline(never)]
-fn differ(firing: usize, notifier: usize) -> bool {
-    firing != notifier
+fn differ(
+    running: *mut bindings::user_return_notifier,
+    notifier: *mut bindings::user_return_notifier,
+) -> bool {
+    running != notifier
 }
 
 /// Permission to arm the notifiers of a per-CPU variable.
@@ -465,11 +464,8 @@ unsafe extern "C" fn on_user_return<T: Callback>(urn: *mut bindings::user_return
         // SAFETY: By the safety requirements of this function.
         this: unsafe { ThisCpu::assume(notifier) },
     };
-    let firing = FIRING.this_cpu(this.token());
 
-    firing.store(this.address(), Relaxed);
     T::user_return(&this);
-    firing.store(0, Relaxed);
 }
 
 /// Calls the notifiers that are armed on this CPU, as a return to user mode does.
@@ -487,7 +483,10 @@ fn fire(_token: &PreemptDisabled) {
 #[macros::kunit_tests(rust_user_return)]
 mod tests {
     use super::*;
-    use crate::preempt::preempt_disable;
+    use crate::{
+        define_per_cpu,
+        preempt::preempt_disable, //
+    };
 
     /// What a callback does besides counting.
     const COUNT: u32 = 0;

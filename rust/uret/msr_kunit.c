@@ -12,6 +12,7 @@
 #include <linux/irq_work.h>
 #include <linux/module.h>
 #include <linux/preempt.h>
+#include <linux/user-return-notifier.h>
 #include <linux/workqueue.h>
 #include <linux/uret.h>
 #include <asm/msr.h>
@@ -284,6 +285,46 @@ static void a_set_in_a_wrong_context_touches_nothing(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, uret_set(set.slot, 4712, ~0ULL), -EPERM);
 }
 
+struct set_in_callback {
+	struct user_return_notifier urn;
+	int slot;
+	int ret;
+};
+
+static void set_in_callback(struct user_return_notifier *urn)
+{
+	struct set_in_callback *set = container_of(urn, struct set_in_callback, urn);
+
+	set->ret = uret_set(set->slot, 4711, ~0ULL);
+	user_return_notifier_unregister(urn);
+}
+
+/* This return to user mode would not restore the slot any more. */
+static void a_set_in_a_callback_is_refused(struct kunit *test)
+{
+	struct set_in_callback set = {
+		.urn.on_user_return = set_in_callback,
+		.slot = tsc_aux_slot(test),
+	};
+	u64 native, hw;
+	int ret;
+
+	preempt_disable();
+	native = hw_tsc_aux();
+	user_return_notifier_register(&set.urn);
+	scoped_guard(irqsave)
+		call_user_return_notifiers(0);
+	hw = hw_tsc_aux();
+	/* The callback is over. */
+	ret = uret_set(set.slot, 4711, ~0ULL);
+	uret_drop(&owner);
+	preempt_enable();
+
+	KUNIT_EXPECT_EQ(test, set.ret, -EBUSY);
+	KUNIT_EXPECT_EQ(test, hw, native);
+	KUNIT_EXPECT_EQ(test, ret, 0);
+}
+
 static void a_full_table_is_an_error(struct kunit *test)
 {
 	int added = 1;
@@ -358,6 +399,7 @@ static struct kunit_case uret_msr_cases[] = {
 	KUNIT_CASE(a_refused_value_changes_nothing),
 	KUNIT_CASE(many_are_set_in_spite_of_one),
 	KUNIT_CASE(a_set_in_a_wrong_context_touches_nothing),
+	KUNIT_CASE(a_set_in_a_callback_is_refused),
 	KUNIT_CASE(a_full_table_is_an_error),
 	KUNIT_CASE(del_restores_every_cpu),
 	KUNIT_CASE(hotplug_restores_and_reads_again),
@@ -376,3 +418,4 @@ kunit_test_suite(uret_msr_suite);
 MODULE_AUTHOR("uret developers");
 MODULE_DESCRIPTION("KUnit tests for uret, with real MSRs");
 MODULE_LICENSE("GPL");
+MODULE_IMPORT_NS("EXPORTED_FOR_KUNIT_TESTING");

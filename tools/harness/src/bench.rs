@@ -291,7 +291,8 @@ fn for_entries(uret: &Measured, class: &str) -> f64 {
 
 /// What VMLOAD loads stays in the CPU, and an exit to user space takes no more of it than stock.
 fn vmload_is_deferred(results: &[Measured]) -> Verdict {
-    let what = "svm: no VMLOAD and no VMSAVE for exits in the kernel and kernel threads, except for \
+    let what =
+        "svm: no VMLOAD and no VMSAVE for exits in the kernel and kernel threads, except for \
                 one VMSAVE when the CPU idles, and no more than stock for an exit to user space";
     let none = [
         ("exit-in-kernel", 0.0),
@@ -416,7 +417,9 @@ fn verdicts(results: &[Measured], identical: bool) -> Vec<Verdict> {
     }
     all.extend(PATHS.iter().map(|path| cheaper(results, path)));
     all.extend(trips(results, "svm"));
-    all.push(no_worse(results, "svm", "migrate-after-idle"));
+    for scenario in ["migrate-after-idle", "wake-on-other-cpu"] {
+        all.push(no_worse(results, "svm", scenario));
+    }
     if results.iter().any(|it| it.platform == "vmx") {
         all.extend(trips(results, "vmx"));
     }

@@ -88,13 +88,19 @@ guests()
 		fail "nested entries failed"
 }
 
+migration()
+{
+	bench 1 migrate-after-idle
+	[ $how = -t ] || bench 1 wake-on-other-cpu
+}
+
 # On two CPUs.
 migrations()
 {
 	for uret in 0 1; do
 		load_kvm uret=$uret $vendor
 		[ $uret = 0 ] && state stock vm || state uret vm
-		bench 1 migrate-after-idle
+		migration
 		unload
 	done
 }
@@ -118,7 +124,7 @@ if [ ! -e /sys/module/kvm/parameters/uret ]; then
 	[ -n "${MIGRATE:-}" ] || host unpatched absent
 	load_kvm "" $vendor
 	state unpatched vm
-	if [ -n "${MIGRATE:-}" ]; then bench 1 migrate-after-idle; else guests; fi
+	if [ -n "${MIGRATE:-}" ]; then migration; else guests; fi
 	unload
 	exit
 fi

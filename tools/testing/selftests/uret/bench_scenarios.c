@@ -220,7 +220,7 @@ static int set_up_two(struct bench *bench, int differ)
 	return set_up_ring(bench, 2, differ);
 }
 
-static int set_up_migration(struct bench *bench, int argument)
+static int set_up_migration(struct bench *bench, int mark_wake_up)
 {
 	if (bench->cpu != 1) {
 		fprintf(stderr, "bench: this takes two CPUs\n");
@@ -231,6 +231,7 @@ static int set_up_migration(struct bench *bench, int argument)
 		return -1;
 	}
 	migration.vm.lean = true;
+	migration.mark_wake_up = mark_wake_up;
 	pthread_barrier_init(&migration_barrier, NULL, 3);
 	bench->nr_marking = 1;
 	add_worker(bench, run_migrating_guest);
@@ -285,6 +286,7 @@ static const struct scenario {
 	{ "guest-thread-guest", "HLT, woken by a kernel thread", set_up_thread },
 	{ "guest-user-guest", "HLT, woken by another user task", set_up_user_task },
 	{ "migrate-after-idle", "HLT, woken on the other one of two CPUs", set_up_migration },
+	{ "wake-on-other-cpu", "of that, the wake-up alone (counts only)", set_up_migration, true },
 	{ "two-guests-equal", "a turn of two guests with equal values", set_up_two, false },
 	{ "two-guests-different", "a turn of two guests with different values", set_up_two, true },
 	{ "syscall", "getppid()", set_up_syscall },

@@ -9,6 +9,7 @@
 #ifndef URET_MIGRATION_H
 #define URET_MIGRATION_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 #include <time.h>
 
@@ -19,6 +20,8 @@ struct migration {
 	/* The vCPU's thread, which does GUEST_TURN_2 when the wakers start. */
 	volatile pid_t tid;
 	int irq_fd, turn_fd;
+	/* Whether a sample starts at the wake-up, see marker.h. */
+	bool mark_wake_up;
 	/* When the first turn is. */
 	struct timespec start;
 	/* What went wrong. */
