@@ -54,7 +54,7 @@ mutants: ## break the code on purpose, and see that the tests notice (takes a wh
 fmt: ## format the Rust code
 	@tools/lint.sh fmt
 
-lint: ## rustfmt, clippy, checkpatch and shellcheck, without a warning
+lint: ## rustfmt, clippy, checkpatch and shellcheck, without a warning, and whether the mutants apply
 	@tools/deps.sh && tools/source.sh && tools/series.sh checkout && tools/lint.sh check
 
 clean: ## remove what was built for this clone

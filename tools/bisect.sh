@@ -19,8 +19,13 @@ build()
 	git -C "$TREE" checkout -qf --detach "$1"
 	(cd "$TREE" && mkdir -p "$OUT" && kmake tinyconfig &&
 		scripts/kconfig/merge_config.sh -m -O "$OUT" "$OUT/.config" "$TOP/tools/kernel.config")
+	echo CONFIG_WERROR=y >>"$OUT/.config"
 	kmake olddefconfig
-	kmake prepare rust/ kernel/user-return-notifier.o arch/x86/kvm/ virt/
+	for line in CONFIG_WERROR=y CONFIG_RUST=y CONFIG_KVM_AMD=m CONFIG_KVM_INTEL=m; do
+		grep -qx "$line" "$OUT/.config" || { echo "not in the configuration: $line"; return 1; }
+	done
+	# shellcheck disable=SC2046
+	kmake prepare rust/ arch/x86/kvm/ virt/ $(cd "$TREE" && ls $objects 2>/dev/null | sed 's/..$/.o/')
 	for name in rust-no-kvm i386-kvm; do
 		read -r _ arch spec < <(grep "^$name " "$TOP/tools/matrix.config")
 		# shellcheck disable=SC2086
@@ -28,8 +33,12 @@ build()
 	done
 }
 
+# What the series changes outside of KVM and of folders that are built whole.
+objects=$(git -C "$SOURCE" diff --name-only pristine "$(tail -n 1 <<<"$commits" | cut -d' ' -f1)" -- '*.c' '*.S' \
+	':!rust' ':!virt' ':!arch/x86/kvm' ':!tools' ':!*asm-offsets.c')
 git -C "$SOURCE" worktree prune
 [ -d "$TREE" ] || git -C "$SOURCE" worktree add -q --detach "$TREE" pristine
+[ "${FROM:-1}" -le "$total" ] || die "FROM=$FROM: the series has $total patches"
 number=0
 while read -r commit subject; do
 	number=$((number + 1))
@@ -37,6 +46,8 @@ while read -r commit subject; do
 	echo "$subject"
 	stage "patch $number of $total" "The series does not bisect." build "$commit"
 	if grep -iE 'warning:|error:' "$LOGS/patch-$number-of-$total.log"; then
+		# What was built is not built, and does not warn, again.
+		rm -rf "$OUT"
 		die "patch $number builds with warnings"
 	fi
 done <<<"$commits"

@@ -4,7 +4,8 @@
 #
 #	fresh.sh [RELEASE [USER]]	RELEASE: 12 or 13; USER: root or user; both if left out
 #
-# A system is kept in the cache, without what the commands have installed or built in it.
+# A system is kept in the cache, without what the commands have installed or built in it. What a command
+# that fails has left is kept, too, until the next run.
 
 . "$(dirname "$0")/lib.sh"
 [ "$(id -u)" = 0 ] || die "this needs root: it makes and enters systems of their own"
@@ -14,28 +15,28 @@ command -v debootstrap >/dev/null ||
 FRESH=$CACHE/fresh
 mkdir -p "$FRESH"
 
-# Where this machine has Debian from.
+# Where this machine has Debian's security suite from; with "!", all else.
 site()
 {
 	apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Origin: Debian' |
-		grep "$1" security | head -n 1
+		awk "${1:-}/security/ && !seen++"
 }
 
 bootstrap()
 {
 	local codename=$1 dir=$2 mirror security
-	mirror=$(site -v)
-	security=$(site -e)
+	mirror=$(site !)
+	security=$(site)
 	[ -n "$mirror" ] || die "apt knows no Debian mirror: run apt-get update first"
-	rm -rf "$dir.part"
+	rm -rf --one-file-system "$dir.part"
 	debootstrap --variant=minbase --include=ca-certificates,git,make "$codename" "$dir.part" "$mirror"
 	echo "deb $mirror $codename main" >"$dir.part/etc/apt/sources.list"
 	echo "deb ${security:-$mirror-security} $codename-security main" >>"$dir.part/etc/apt/sources.list"
 	# This machine's way to the network.
-	for file in /etc/hosts /etc/resolv.conf /etc/ssl/certs/ca-certificates.crt; do
+	for file in /etc/hosts /etc/resolv.conf /etc/apt/apt.conf /etc/ssl/certs/ca-certificates.crt; do
 		[ ! -e "$file" ] || cp -L "$file" "$dir.part$file"
 	done
-	grep -rl Acquire /etc/apt/apt.conf.d | xargs -r cp -t "$dir.part/etc/apt/apt.conf.d"
+	{ grep -rl Acquire /etc/apt/apt.conf.d || true; } | xargs -r cp -t "$dir.part/etc/apt/apt.conf.d"
 	mv "$dir.part" "$dir"
 }
 
@@ -54,13 +55,13 @@ trial()
 	[ -d "$base" ] || stage "Debian $1, minimal system" "Is the network up?" bootstrap "$2" "$base"
 	clear_trial "$root"
 	cp -a "$base" "$root"
-	mount -t proc proc "$root/proc"
-	mount --rbind /dev "$root/dev"
-	mount --make-rslave "$root/dev"
 	# shellcheck disable=SC2064
-	trap "clear_trial '$root'" EXIT
+	trap "unmount_trial '$root'" EXIT
+	mount -t proc proc "$root/proc"
+	mount --rbind --make-rslave /dev "$root/dev"
 	chroot "$root" useradd --create-home tester
-	git clone -q "$TOP" "$root/home/tester/uret"
+	# The owner changes: no links to our own files.
+	git clone -q --no-hardlinks "$TOP" "$root/home/tester/uret"
 	chroot "$root" chown -R "$3" /home/tester
 	if [ "$3" != root ]; then
 		# Without sudo it names the command, which the administrator runs.
@@ -80,10 +81,15 @@ trial()
 	trap - EXIT
 }
 
-clear_trial()
+unmount_trial()
 {
 	umount -R "$1/dev" 2>/dev/null || true
 	umount "$1/proc" 2>/dev/null || true
+}
+
+clear_trial()
+{
+	unmount_trial "$1"
 	! mountpoint -q "$1/proc" && ! mountpoint -q "$1/dev" || die "$1 is still in use"
 	rm -rf --one-file-system "$1"
 }

@@ -165,6 +165,8 @@ build_configuration()
 	shift
 	mkdir -p "$out"
 	printf 'CONFIG_%s\n' "$@" >"$out/fragment"
+	# User-mode Linux has a warning of its own.
+	[ "$arch" = um ] || echo CONFIG_WERROR=y >>"$out/fragment"
 	"${kmake[@]}" tinyconfig
 	(cd "$source" && ARCH=$arch scripts/kconfig/merge_config.sh -m -O "$out" "$out/.config" "$out/fragment")
 	"${kmake[@]}" olddefconfig
@@ -185,6 +187,8 @@ matrix_stage()
 	stage "$3" "See tools/matrix.config." build_configuration "$1" "$2" "$4" $5
 	# One is stock's own, in user-mode Linux.
 	if grep -iE 'warning:|error:' "$LOGS/${3// /-}.log" | grep -v 'asm-generic/io.h.*null-pointer-arithmetic'; then
+		# What was built is not built, and does not warn, again.
+		rm -rf "$2"
 		die "$3 builds with warnings"
 	fi
 }

@@ -58,6 +58,20 @@ shell_style()
 	shellcheck -s sh -S warning -e SC1090,SC1091,SC2164,SC3045 tools/init tools/testing/selftests/uret/*.sh
 }
 
+# Each line of tools/mutants changes the patched tree.
+mutants_apply()
+{
+	local name file expression status=0
+	while IFS='|' read -r name file expression; do
+		case $name in '' | '#'*) continue ;; esac
+		if sed "$expression" "$SOURCE/$file" | cmp -s - "$SOURCE/$file"; then
+			echo "tools/mutants: \"${name%% *}\" changes nothing"
+			status=1
+		fi
+	done <tools/mutants
+	return $status
+}
+
 case ${1:-} in
 fmt)
 	formatted "${RUST[@]}"
@@ -68,6 +82,7 @@ check)
 	stage "clippy" "See the log." clippy
 	stage "checkpatch" "See the log." checkpatch
 	stage "shellcheck" "See the log." shell_style
+	stage "mutants apply" "Mend tools/mutants." mutants_apply
 	;;
 *)
 	die "usage: lint.sh fmt | check"

@@ -7,6 +7,10 @@ toolchain
 paths
 lock_cache
 
+known=$(sed -n 's/^\([a-z][^ ]*\) .*/\1/p' "$TOP/tools/matrix.config")
+for name in "$@"; do
+	grep -qxF "$name" <<<"$known" || die "tools/matrix.config has no \"$name\", but:" $known
+done
 number=0
 while read -r name arch spec; do
 	case $name in '' | '#'*) continue ;; esac
@@ -14,5 +18,4 @@ while read -r name arch spec; do
 	number=$((number + 1))
 	matrix_stage "$SOURCE" "$CACHE/matrix/$name" "$name" "$arch" "$spec"
 done <"$TOP/tools/matrix.config"
-[ $number -gt 0 ] || die "no configuration of that name in tools/matrix.config"
 echo "All $number configurations build."

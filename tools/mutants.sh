@@ -2,32 +2,58 @@
 # Breaks the code in one place after the other, and sees to it that tests notice. Each takes some minutes.
 # Where a line of tools/mutants says what to run, and on which emulator, one test will do, or that the
 # machine does not get to its end; all others have to be noticed by two of those that run in QEMU.
+# What is run must pass on the code as it is, which is tried first.
 #
 #	mutants.sh [NAME...]	all of them, or these only
 
 here=$(dirname "$0")
 . "$here/lib.sh"
+
+lines=$(grep -v '^#' "$here/mutants")
+for name in "$@"; do
+	grep -qE "^${name}[ |]" <<<"$lines" || die "tools/mutants has no \"$name\""
+done
+[ $# = 0 ] || lines=$(for name in "$@"; do grep -E "^${name}[ |]" <<<"$lines"; done)
+
 setup
 begin_changes
 WORK=$BUILD/mutants
-
-survivors=0
 mkdir -p "$WORK"
-while IFS='|' read -r name file expression; do
-	case $name in '' | '#'*) continue ;; esac
-	read -r name vehicle run more <<<"$name"
-	case " $* " in "  " | *" $name "*) ;; *) continue ;; esac
-	undo_change
-	sed -i "$expression" "$SOURCE/$file"
-	git -C "$SOURCE" diff --quiet && die "tools/mutants: \"$name\" changes nothing"
-	stage "mutant: $name" "It does not build: mend the line in tools/mutants." build_changed "$BUILD/initrd-mutant"
-	enough=2 what=(check --svm-only)
+
+# failures NAME [VEHICLE RUN [OPTIONS]]: boots what build_changed has made, and sets "failed" to how many tests fail
+failures()
+{
+	local name=$1 vehicle=${2:-} run=${3:-} what=(check --svm-only)
 	# shellcheck disable=SC2206
-	[ -z "$run" ] || enough=1 what=(boot --vehicle "$vehicle" --run "$run" --cpus 2 --limit 600 $more)
+	[ -z "$run" ] || what=(boot --vehicle "$vehicle" --run "$run" --cpus 2 --limit 600 ${4:-})
 	"$HARNESS" run --kernel "$KBUILD/arch/x86/boot/bzImage" --initrd "$BUILD/initrd-mutant" \
 		--work "$WORK" "${what[@]}" >"$WORK/$name.tap" 2>"$WORK/$name.err" || true
 	[ -z "$run" ] || ! grep -q '; see ' "$WORK/$name.err" || echo "not ok 0 the machine" >>"$WORK/$name.tap"
 	failed=$(grep -ac '^ *not ok' "$WORK/$name.tap" || true)
+}
+
+stage "no mutant" "It does not build." build_changed "$BUILD/initrd-mutant"
+number=0
+while read -r what; do
+	number=$((number + 1))
+	# shellcheck disable=SC2086
+	read -r vehicle run more <<<"$what"
+	failures "control-$number" "$vehicle" "$run" "$more"
+	[ "$failed" = 0 ] && grep -aq '^ *ok' "$WORK/control-$number.tap" ||
+		die "${what:-check --svm-only} fails on the code as it is" "See build/mutants/control-$number.tap."
+	echo "  passes: ${what:-check --svm-only}"
+done < <(sed 's/|.*//;s/^[^ ]* *//' <<<"$lines" | sort -u)
+
+survivors=0
+while IFS='|' read -r name file expression; do
+	read -r name vehicle run more <<<"$name"
+	undo_change
+	sed -i "$expression" "$SOURCE/$file"
+	git -C "$SOURCE" diff --quiet && die "tools/mutants: \"$name\" changes nothing"
+	stage "mutant: $name" "It does not build: mend the line in tools/mutants." build_changed "$BUILD/initrd-mutant"
+	failures "$name" "$vehicle" "$run" "$more"
+	enough=2
+	[ -z "$run" ] || enough=1
 	if [ "$failed" -ge $enough ]; then
 		echo "  noticed by $failed tests"
 	else
@@ -35,6 +61,6 @@ while IFS='|' read -r name file expression; do
 		survivors=$((survivors + 1))
 	fi
 	sed -n 's/^ *not ok [0-9]* /    /p' "$WORK/$name.tap"
-done <"$here/mutants"
+done <<<"$lines"
 [ $survivors = 0 ] || die "$survivors mutants survived"
 echo "All mutants were noticed."

@@ -101,8 +101,9 @@ impl GuestState {
 ///
 /// # Invariants
 ///
-/// `vmcb` is 0, or the address of a page as in [`Area`], for which `pa` is right, and which has
-/// what is the host's on the CPU that the variable belongs to.
+/// As long as [`restore()`](ThisCpu::restore) may be called, `vmcb` is 0, or the address of a page
+/// as in [`Area`], for which `pa` is right, and which has what is the host's on the CPU that the
+/// variable belongs to.
 pub struct HostState {
     vmcb: Atomic<usize>,
     pa: Atomic<usize>,

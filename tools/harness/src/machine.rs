@@ -35,6 +35,14 @@ impl Vehicle {
             Vehicle::Bochs => "vmx",
         }
     }
+
+    /// How many CPUs it usually has: in Bochs, a second one does all that the first one waits, too.
+    pub fn usual_cpus(self) -> u32 {
+        match self {
+            Vehicle::Qemu => 2,
+            Vehicle::Bochs => 1,
+        }
+    }
 }
 
 /// What a machine boots.
@@ -81,8 +89,6 @@ const CMDLINE: &str =
 
 impl Machine {
     /// Prepares a run of `run`, of at most `limit` seconds, with its files in a folder of `work`.
-    ///
-    /// QEMU gets two CPUs, Bochs one: it does all that they wait as well.
     pub fn new(vehicle: Vehicle, run: &str, limit: u64, work: &Path) -> Self {
         let name = format!("{}-{}", vehicle.platform(), run.replace(',', "+"));
         Self {
@@ -90,10 +96,7 @@ impl Machine {
             run: run.to_string(),
             limit: Duration::from_secs(limit),
             dir: work.join(name),
-            cpus: match vehicle {
-                Vehicle::Qemu => 2,
-                Vehicle::Bochs => 1,
-            },
+            cpus: vehicle.usual_cpus(),
             options: String::new(),
             counting: None,
             storm: None,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #define _GNU_SOURCE
+#include <poll.h>
 #include <sched.h>
 #include <stdint.h>
 #include <sys/eventfd.h>
@@ -44,13 +45,22 @@ static void sleep_until(const struct timespec *start, long long turn)
 	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL);
 }
 
+/* How many turns the guest has had since the last call; it is late if that fails. */
+static int guest_turns(struct migration *m, uint64_t *turns)
+{
+	struct pollfd poll_turn = { .fd = m->turn_fd, .events = POLLIN };
+
+	return poll(&poll_turn, 1, 10000) == 1 &&
+	       read(m->turn_fd, turns, sizeof(*turns)) == sizeof(*turns) ? 0 : -1;
+}
+
 static void take_turn(struct migration *m, int cpu, int turn)
 {
 	uint64_t one = 1, turns = 0;
 	cpu_set_t set;
 
 	sleep_until(&m->start, turn);
-	if (turn && (read(m->turn_fd, &turns, sizeof(turns)) != sizeof(turns) || turns != 1)) {
+	if (turn && (guest_turns(m, &turns) || turns != 1)) {
 		m->wrong = "the guest has not had its turn";
 		return;
 	}
@@ -73,7 +83,7 @@ void migration_wake(struct migration *m, int cpu, int turns)
 	for (int turn = cpu; turn < turns && !m->wrong; turn += 2)
 		take_turn(m, cpu, turn);
 	/* The one that wakes last takes what the guest has said last. */
-	if ((turns - 1) % 2 == cpu && read(m->turn_fd, &last, sizeof(last)) != sizeof(last))
+	if ((turns - 1) % 2 == cpu && guest_turns(m, &last))
 		m->wrong = "the guest has not had its last turn";
 }
 
