@@ -16,11 +16,15 @@ kmake() { make -s -C "$TREE" O="$OUT" -j$(($(nproc) + 1)) "${KMAKE[@]}" "$@"; }
 
 build()
 {
+	SAME_KCONFIG=
+	git -C "$TREE" diff --quiet HEAD "$1" -- '*Kconfig*' && SAME_KCONFIG=1
 	git -C "$TREE" checkout -qf --detach "$1"
-	(cd "$TREE" && mkdir -p "$OUT" && kmake tinyconfig &&
-		scripts/kconfig/merge_config.sh -m -O "$OUT" "$OUT/.config" "$TOP/tools/kernel.config")
-	echo CONFIG_WERROR=y >>"$OUT/.config"
-	kmake olddefconfig
+	if [ -z "$SAME_KCONFIG" ] || [ ! -f "$OUT/.config" ]; then
+		(cd "$TREE" && mkdir -p "$OUT" && kmake tinyconfig &&
+			scripts/kconfig/merge_config.sh -m -O "$OUT" "$OUT/.config" "$TOP/tools/kernel.config")
+		echo CONFIG_WERROR=y >>"$OUT/.config"
+		kmake olddefconfig
+	fi
 	for line in CONFIG_WERROR=y CONFIG_RUST=y CONFIG_KVM_AMD=m CONFIG_KVM_INTEL=m; do
 		grep -qx "$line" "$OUT/.config" || { echo "not in the configuration: $line"; return 1; }
 	done

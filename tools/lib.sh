@@ -152,7 +152,8 @@ plugin()
 		--no-default-features --features "$api" --target-dir "$CACHE/cargo-target/$api"
 }
 
-# build_configuration SOURCE OUT ARCH TARGETS... : SYMBOL=VALUE...: see matrix.config
+# build_configuration SOURCE OUT ARCH TARGETS... : SYMBOL=VALUE...: see matrix.config. With SAME_KCONFIG=1, no
+# Kconfig file has changed since the configuration that is there.
 build_configuration()
 {
 	local source=$1 out=$2 arch=$3 targets=() line symbol
@@ -167,9 +168,11 @@ build_configuration()
 	printf 'CONFIG_%s\n' "$@" >"$out/fragment"
 	# User-mode Linux has a warning of its own.
 	[ "$arch" = um ] || echo CONFIG_WERROR=y >>"$out/fragment"
-	"${kmake[@]}" tinyconfig
-	(cd "$source" && ARCH=$arch scripts/kconfig/merge_config.sh -m -O "$out" "$out/.config" "$out/fragment")
-	"${kmake[@]}" olddefconfig
+	if [ -z "${SAME_KCONFIG:-}" ] || [ ! -f "$out/.config" ]; then
+		"${kmake[@]}" tinyconfig
+		(cd "$source" && ARCH=$arch scripts/kconfig/merge_config.sh -m -O "$out" "$out/.config" "$out/fragment")
+		"${kmake[@]}" olddefconfig
+	fi
 	while read -r line; do
 		symbol=${line%%=*}
 		case $line in

@@ -38,7 +38,7 @@ static const char *const of_scheduler[] = { "sched_ttwu_pending", "nohz_csd_func
  * Calls that were queued to another CPU since the setup, except for those of the
  * scheduler: no fewer than the function call interrupts that they cause.  Prints them.
  */
-static long long calls(long long *of_others)
+static int calls(long long *of_others)
 {
 	FILE *file = fopen(QUEUED "hist", "r");
 	char line[512];
