@@ -50,8 +50,11 @@ static char *breakpoint = "";
 module_param(breakpoint, charp, 0444);
 MODULE_PARM_DESC(breakpoint, "the function to have a breakpoint");
 
-/* No CPU has it, so that reading it faults. */
-#define NO_MSR 0xdead0000
+/* Never mapped, so that a read faults, in emulators, too. */
+#define NO_ADDRESS	((const void *)-PAGE_SIZE)
+
+/* In orig_ax of an NMI during which another one comes. */
+#define NESTING		0x6e657374
 
 /* What is left of the stack of a deep kernel thread, and what handlers of NMIs use. */
 #define DEEP_ROOM	3072
@@ -77,6 +80,7 @@ struct counts {
 	unsigned long breakpoints[NR_PLACES];
 	unsigned long total;
 	unsigned long nested;
+	unsigned long latched;
 	unsigned long machine_checks;
 	bool nesting;
 };
@@ -188,18 +192,21 @@ static void tell(u8 what)
 }
 
 /*
- * Lets another one come during this one: the IRET of a fault unmasks NMIs.  exc_nmi()
- * takes that when this one is through.
+ * Lets another one come during this one: the IRET of a fault unmasks NMIs.  Without
+ * interrupt stacks, exc_nmi() notes that, and calls the handlers again, with the same
+ * registers, when this one is through.
  */
-static bool nest(struct counts *mine)
+static bool nest(struct counts *mine, struct pt_regs *regs)
 {
-	u64 value;
+	u8 value;
 
 	if (mine->total % NESTED_EVERY || x2apic_enabled())
 		return false;
 	mine->nesting = true;
+	regs->orig_ax = NESTING;
 	native_apic_mem_write(APIC_ICR, APIC_DEST_SELF | APIC_DM_NMI);
-	rdmsrq_safe(NO_MSR, &value);
+	if (!copy_from_kernel_nofault(&value, NO_ADDRESS, sizeof(value)))
+		is_bad("an address that is never mapped can be read", regs);
 	return true;
 }
 
@@ -234,10 +241,15 @@ static int on_nmi(unsigned int type, struct pt_regs *regs)
 	if (mine->nesting) {
 		mine->nesting = false;
 		mine->nested++;
+		/* Each entry sets it to -1. */
+		if (regs->orig_ax == NESTING && is_live()) {
+			mine->latched++;
+			regs->orig_ax = -1;
+		}
 	} else {
 		mine->total++;
 		mine->nmis[where(regs)]++;
-		if (nest(mine))
+		if (nest(mine, regs))
 			return NMI_HANDLED;
 	}
 	look_for_machine_checks(mine);
@@ -275,13 +287,13 @@ static int nmis_show(struct seq_file *file, void *unused)
 	int cpu;
 
 	show_names(file);
-	seq_puts(file, " total nested\n");
+	seq_puts(file, " total nested latched\n");
 	for_each_possible_cpu(cpu) {
 		const struct counts *its = per_cpu_ptr(&counts, cpu);
 
 		seq_printf(file, "%d", cpu);
 		show_places(file, its->nmis);
-		seq_printf(file, " %lu %lu\n", its->total, its->nested);
+		seq_printf(file, " %lu %lu %lu\n", its->total, its->nested, its->latched);
 	}
 	return 0;
 }

@@ -69,7 +69,7 @@ nothing_bad()
 	[ -z "$(cat "$TRAPS/bad")" ]
 }
 
-ktap_set_plan 10
+ktap_set_plan 11
 mark
 # The kernel warns of handlers that take a millisecond, which it may, emulated.
 echo 1000000000 >/sys/kernel/debug/x86/nmi_longest_ns
@@ -85,9 +85,12 @@ check "NMIs in guests" enough guest
 if uses Y; then
 	check "NMIs while a guest's state was in the CPU" enough window
 	check "NMIs while it was there, and the CPU idle" enough idle
+	check "NMIs during NMIs while it was there" \
+		eval '[ "$(counted "$TRAPS/nmis" latched)" -ge $((N * CPUS / 50)) ]'
 else
 	ktap_test_skip "NMIs while a guest's state was in the CPU: uret=0"
 	ktap_test_skip "NMIs while it was there, and the CPU idle: uret=0"
+	ktap_test_skip "NMIs during NMIs while it was there: uret=0"
 fi
 check "NMIs during NMIs" eval '[ "$(counted "$TRAPS/nmis" nested)" -ge $((N * CPUS / 10)) ]'
 check "the stack could be walked, and IDT and TR were as they must be" nothing_bad

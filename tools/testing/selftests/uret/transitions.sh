@@ -6,7 +6,7 @@
 
 . "$(dirname "$(readlink -f "$0")")/functions.sh"
 
-ktap_set_plan 12
+ktap_set_plan 13
 mark
 unload
 load_kvm ${URET_PARAM:-uret=1} || skip_all "kvm does not load"
@@ -126,6 +126,14 @@ sleeping_vm_gets_ldt()
 	uses N || [ "$(counted "$URET/fsgs" evicted)" -gt "$before" ]
 }
 
+# With VMLOAD at each exit, LDTR is the host's, so that modify_ldt() does not restore FS and
+# GS on the CPU: the vCPU does when it wakes there.
+sleeping_eager_vm_gets_ldt()
+{
+	unload && modprobe kvm ${URET_PARAM:-uret=1} && modprobe kvm-amd $1 || return 1
+	sleeping_vm_gets_ldt
+}
+
 # sleep_as_far_as LEVEL: see Documentation/power/basic-pm-debugging.rst
 sleep_as_far_as()
 {
@@ -164,6 +172,17 @@ if grep -q core /sys/power/pm_test 2>/dev/null && grep -q mem /sys/power/state; 
 else
 	ktap_test_skip "sleep, up to the devices: not in this kernel"
 	ktap_test_skip "sleep, up to the last CPU: not in this kernel"
+fi
+
+eager="a sleeping vCPU's thread gets an LDT, with VMLOAD at each exit"
+if [ "$VENDOR" != kvm-amd ]; then
+	ktap_test_skip "$eager: not on VMX"
+elif [ "$LAST" = 0 ]; then
+	ktap_test_skip "$eager: only one CPU"
+elif uses Y; then
+	check "$eager" sleeping_eager_vm_gets_ldt defer_vmload=0
+else
+	check "$eager" sleeping_eager_vm_gets_ldt
 fi
 
 check "no splat" no_splat
