@@ -64,8 +64,8 @@ impl LazyFsgs {
     ///
     /// # Safety
     ///
-    /// `ptr` must be valid for writes, and be no CPU's. `leave` must do what [`Leave`] says whenever
-    /// it is called with this pointer.
+    /// `ptr` must be valid for writes, and be no CPU's. `leave` must do what [`Leave`] says
+    /// whenever it is called with this pointer.
     pub unsafe fn init(ptr: *mut bindings::lazy_fsgs, leave: Leave) {
         // SAFETY: The caller vouches for the pointer.
         unsafe {

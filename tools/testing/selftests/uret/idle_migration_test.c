@@ -64,7 +64,7 @@ static int calls(long long *of_others)
 }
 
 /* Function call interrupts, of all CPUs. */
-static long long interrupts(void)
+static long long function_calls(void)
 {
 	FILE *file = fopen("/proc/interrupts", "r");
 	long long sum = 0;
@@ -150,14 +150,14 @@ TEST_F_TIMEOUT(idle_migration, takes_no_more_ipis_than_stock, TIMEOUT)
 	ASSERT_EQ(0, pthread_create(&wakers[1], NULL, waker_1, m));
 	usleep(500000);
 	ASSERT_EQ(0, calls(&before));
-	cal = interrupts();
+	cal = function_calls();
 	taken = counted("taken");
 	evicted = counted("evicted");
 	pthread_join(wakers[0], NULL);
 	pthread_join(wakers[1], NULL);
 	ASSERT_EQ(0, calls(&ipis));
 	ipis -= before;
-	cal = interrupts() - cal;
+	cal = function_calls() - cal;
 	taken = counted("taken") - taken;
 	evicted = counted("evicted") - evicted;
 	ASSERT_EQ(NULL, m->wrong) TH_LOG("%s", m->wrong);
