@@ -94,7 +94,8 @@ fn boots(images: &Images, check: &Check) -> Vec<Boot> {
     let boot = |vehicle, run, limit: u64, special| Boot {
         vehicle,
         run,
-        limit: limit * check.slow,
+        // Some machines are slow, or busy.
+        limit: 2 * limit * check.slow,
         images: images.clone(),
         special,
         nmis: 0,
