@@ -12,47 +12,45 @@ total=$(wc -l <<<"$commits")
 lock_cache
 TREE=$CACHE/bisect-tree
 OUT=$CACHE/bisect-build
-kmake() { make -s -C "$TREE" O="$OUT" -j$(($(nproc) + 1)) "${KMAKE[@]}" "$@"; }
+CONFIGURATIONS="rust-no-kvm i386-kvm"
+kmake() { make -s -C "$TREE" O="$OUT" ARCH=x86_64 -j$(($(nproc) + 1)) "${KMAKE[@]}" "$@"; }
 
 build()
 {
 	SAME_KCONFIG=
-	git -C "$TREE" diff --quiet HEAD "$1" -- '*Kconfig*' && SAME_KCONFIG=1
+	[ -n "$previous" ] && git -C "$TREE" diff --quiet "$previous" "$1" -- '*Kconfig*' && SAME_KCONFIG=1
 	git -C "$TREE" checkout -qf --detach "$1"
-	if [ -z "$SAME_KCONFIG" ] || [ ! -f "$OUT/.config" ]; then
-		(cd "$TREE" && mkdir -p "$OUT" && kmake tinyconfig &&
-			scripts/kconfig/merge_config.sh -m -O "$OUT" "$OUT/.config" "$TOP/tools/kernel.config")
-		echo CONFIG_WERROR=y >>"$OUT/.config"
-		kmake olddefconfig
-	fi
-	for line in CONFIG_WERROR=y CONFIG_RUST=y CONFIG_KVM_AMD=m CONFIG_KVM_INTEL=m; do
-		grep -qx "$line" "$OUT/.config" || { echo "not in the configuration: $line"; return 1; }
-	done
+	mkdir -p "$OUT"
+	{ cat "$TOP/tools/kernel.config"; echo CONFIG_WERROR=y; } >"$OUT/fragment"
+	merge_fragment "$TREE" "$OUT" x86_64
+	has_lines "$OUT/.config" CONFIG_WERROR=y CONFIG_RUST=y CONFIG_KVM_AMD=m CONFIG_KVM_INTEL=m
 	# shellcheck disable=SC2046
 	kmake prepare rust/ arch/x86/kvm/ virt/ $(cd "$TREE" && ls $objects 2>/dev/null | sed 's/..$/.o/')
-	for name in rust-no-kvm i386-kvm; do
+	for name in $CONFIGURATIONS; do
 		read -r _ arch spec < <(grep "^$name " "$TOP/tools/matrix.config")
 		# shellcheck disable=SC2086
 		build_configuration "$TREE" "$CACHE/bisect-$name" "$arch" $spec
 	done
 }
 
-# What the series changes outside of KVM and of folders that are built whole.
+# The source files that the series changes outside of the folders that build() names.
 objects=$(git -C "$SOURCE" diff --name-only pristine "$(tail -n 1 <<<"$commits" | cut -d' ' -f1)" -- '*.c' '*.S' \
 	':!rust' ':!virt' ':!arch/x86/kvm' ':!tools' ':!*asm-offsets.c')
 git -C "$SOURCE" worktree prune
 [ -d "$TREE" ] || git -C "$SOURCE" worktree add -q --detach "$TREE" pristine
 [ "${FROM:-1}" -le "$total" ] || die "FROM=$FROM: the series has $total patches"
-number=0
+number=0 previous=
 while read -r commit subject; do
 	number=$((number + 1))
 	[ $number -ge "${FROM:-1}" ] || continue
 	echo "$subject"
 	stage "patch $number of $total" "The series does not bisect." build "$commit"
 	if grep -iE 'warning:|error:' "$LOGS/patch-$number-of-$total.log"; then
-		# What was built is not built, and does not warn, again.
+		# make would not compile, and warn, again.
 		rm -rf "$OUT"
+		for name in $CONFIGURATIONS; do rm -rf "$CACHE/bisect-$name"; done
 		die "patch $number builds with warnings"
 	fi
+	previous=$commit
 done <<<"$commits"
 echo "All patches from ${FROM:-1} to $total build."

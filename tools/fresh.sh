@@ -4,8 +4,8 @@
 #
 #	fresh.sh [RELEASE [USER]]	RELEASE: 12 or 13; USER: root or user; both if left out
 #
-# A system is kept in the cache, without what the commands have installed or built in it. What a command
-# that fails has left is kept, too, until the next run.
+# The cache keeps each minimal system, without the packages and builds of a trial. After a failure the
+# system of the trial stays there, with its logs, until the next run.
 
 . "$(dirname "$0")/lib.sh"
 [ "$(id -u)" = 0 ] || die "this needs root: it makes and enters systems of their own"
@@ -15,7 +15,7 @@ command -v debootstrap >/dev/null ||
 FRESH=$CACHE/fresh
 mkdir -p "$FRESH"
 
-# Where this machine has Debian's security suite from; with "!", all else.
+# Prints the mirror of the security suite; with "!", of the other suites.
 site()
 {
 	apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Origin: Debian' |
@@ -60,7 +60,7 @@ trial()
 	mount -t proc proc "$root/proc"
 	mount --rbind --make-rslave /dev "$root/dev"
 	chroot "$root" useradd --create-home tester
-	# The owner changes: no links to our own files.
+	# No hard links: the chown below would change the owner of the objects of this repository.
 	git clone -q --no-hardlinks "$TOP" "$root/home/tester/uret"
 	chroot "$root" chown -R "$3" /home/tester
 	if [ "$3" != root ]; then

@@ -152,8 +152,28 @@ plugin()
 		--no-default-features --features "$api" --target-dir "$CACHE/cargo-target/$api"
 }
 
-# build_configuration SOURCE OUT ARCH TARGETS... : SYMBOL=VALUE...: see matrix.config. With SAME_KCONFIG=1, no
-# Kconfig file has changed since the configuration that is there.
+# has_lines CONFIG LINE...: checks that a configuration has all of these lines
+has_lines()
+{
+	local config=$1 line
+	shift
+	for line in "$@"; do
+		grep -qxF "$line" "$config" || { echo "not in the configuration: $line"; return 1; }
+	done
+}
+
+# merge_fragment SOURCE OUT ARCH: configures with OUT/fragment on top of tinyconfig. With SAME_KCONFIG=1, keeps
+# the configuration of an earlier call, as no Kconfig file has changed since.
+merge_fragment()
+{
+	local kmake=(make -s -C "$1" O="$2" ARCH="$3" "${KMAKE[@]}")
+	[ -z "${SAME_KCONFIG:-}" ] || [ ! -f "$2/.config" ] || return 0
+	"${kmake[@]}" tinyconfig
+	(cd "$1" && ARCH=$3 scripts/kconfig/merge_config.sh -m -O "$2" "$2/.config" "$2/fragment")
+	"${kmake[@]}" olddefconfig
+}
+
+# build_configuration SOURCE OUT ARCH TARGETS... : SYMBOL=VALUE...: see matrix.config
 build_configuration()
 {
 	local source=$1 out=$2 arch=$3 targets=() line symbol
@@ -166,13 +186,9 @@ build_configuration()
 	shift
 	mkdir -p "$out"
 	printf 'CONFIG_%s\n' "$@" >"$out/fragment"
-	# User-mode Linux has a warning of its own.
+	# Stock user-mode Linux has a warning.
 	[ "$arch" = um ] || echo CONFIG_WERROR=y >>"$out/fragment"
-	if [ -z "${SAME_KCONFIG:-}" ] || [ ! -f "$out/.config" ]; then
-		"${kmake[@]}" tinyconfig
-		(cd "$source" && ARCH=$arch scripts/kconfig/merge_config.sh -m -O "$out" "$out/.config" "$out/fragment")
-		"${kmake[@]}" olddefconfig
-	fi
+	merge_fragment "$source" "$out" "$arch"
 	while read -r line; do
 		symbol=${line%%=*}
 		case $line in
@@ -190,7 +206,7 @@ matrix_stage()
 	stage "$3" "See tools/matrix.config." build_configuration "$1" "$2" "$4" $5
 	# One is stock's own, in user-mode Linux.
 	if grep -iE 'warning:|error:' "$LOGS/${3// /-}.log" | grep -v 'asm-generic/io.h.*null-pointer-arithmetic'; then
-		# What was built is not built, and does not warn, again.
+		# make would not compile, and warn, again.
 		rm -rf "$2"
 		die "$3 builds with warnings"
 	fi

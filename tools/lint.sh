@@ -58,7 +58,7 @@ shell_style()
 	shellcheck -s sh -S warning -e SC1090,SC1091,SC2164,SC3045 tools/init tools/testing/selftests/uret/*.sh
 }
 
-# Each line of tools/mutants changes the patched tree.
+# Checks that each line of tools/mutants changes the patched tree.
 mutants_apply()
 {
 	local name file expression status=0

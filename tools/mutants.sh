@@ -2,7 +2,7 @@
 # Breaks the code in one place after the other, and sees to it that tests notice. Each takes some minutes.
 # Where a line of tools/mutants says what to run, and on which emulator, one test will do, or that the
 # machine does not get to its end; all others have to be noticed by two of those that run in QEMU.
-# What is run must pass on the code as it is, which is tried first.
+# Each of these runs must pass on the unmodified code first.
 #
 #	mutants.sh [NAME...]	all of them, or these only
 
@@ -20,7 +20,7 @@ begin_changes
 WORK=$BUILD/mutants
 mkdir -p "$WORK"
 
-# failures NAME [VEHICLE RUN [OPTIONS]]: boots what build_changed has made, and sets "failed" to how many tests fail
+# failures NAME [VEHICLE RUN [OPTIONS]]: boots the kernel, and sets "failed" to the number of failed tests
 failures()
 {
 	local name=$1 vehicle=${2:-} run=${3:-} what=(check --svm-only)
@@ -32,7 +32,7 @@ failures()
 	failed=$(grep -ac '^ *not ok' "$WORK/$name.tap" || true)
 }
 
-stage "no mutant" "It does not build." build_changed "$BUILD/initrd-mutant"
+stage "initramfs" "See the log." "$here/initrd.sh" "$BUILD/initrd-mutant"
 number=0
 while read -r what; do
 	number=$((number + 1))
@@ -40,7 +40,7 @@ while read -r what; do
 	read -r vehicle run more <<<"$what"
 	failures "control-$number" "$vehicle" "$run" "$more"
 	[ "$failed" = 0 ] && grep -aq '^ *ok' "$WORK/control-$number.tap" ||
-		die "${what:-check --svm-only} fails on the code as it is" "See build/mutants/control-$number.tap."
+		die "${what:-check --svm-only} fails on the unmodified code" "See build/mutants/control-$number.tap."
 	echo "  passes: ${what:-check --svm-only}"
 done < <(sed 's/|.*//;s/^[^ ]* *//' <<<"$lines" | sort -u)
 

@@ -105,7 +105,7 @@ int uret_find(u32 msr);
  *  * -ENXIO: there is no such slot on this CPU;
  *  * -EIO: the CPU refused the value, and the MSR keeps the one it had;
  *  * -EPERM: the context is neither, and nothing was touched;
- *  * -EBUSY: the callback of a user-return notifier runs, and nothing was touched;
+ *  * -EBUSY: a user-return notifier fires, and nothing was touched;
  *  * -ENODEV: uret is built in, and failed to initialize.
  */
 int uret_set(unsigned int slot, u64 value, u64 mask);

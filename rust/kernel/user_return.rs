@@ -272,7 +272,7 @@ impl<T: Callback> ThisCpu<'_, Notifier<T>> {
     }
 }
 
-/// Returns the notifier, of Rust or C code, whose callback this CPU runs, or null.
+/// Returns the notifier, of Rust or C code, that fires on this CPU, or null.
 #[inline]
 fn running(_token: &PreemptDisabled) -> *mut bindings::user_return_notifier {
     // SAFETY: Preemption is disabled.
@@ -285,7 +285,7 @@ pub fn is_firing(token: &PreemptDisabled) -> bool {
     !running(token).is_null()
 }
 
-/// Mostly no callback runs, and there is nothing to compare.
+/// Out of line: a notifier rarely fires at this point.
 #[cold]
 #[inline(never)]
 fn differ(

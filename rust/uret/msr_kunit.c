@@ -299,7 +299,7 @@ static void set_in_callback(struct user_return_notifier *urn)
 	user_return_notifier_unregister(urn);
 }
 
-/* This return to user mode would not restore the slot any more. */
+/* A notifier armed now would not fire in this return to user mode. */
 static void a_set_in_a_callback_is_refused(struct kunit *test)
 {
 	struct set_in_callback set = {

@@ -50,10 +50,10 @@ static char *breakpoint = "";
 module_param(breakpoint, charp, 0444);
 MODULE_PARM_DESC(breakpoint, "the function to have a breakpoint");
 
-/* Never mapped, so that a read faults, in emulators, too. */
+/* Never mapped: a read faults on every CPU and in every emulator. */
 #define NO_ADDRESS	((const void *)-PAGE_SIZE)
 
-/* In orig_ax of an NMI during which another one comes. */
+/* Marks the orig_ax of an NMI that raises another NMI. */
 #define NESTING		0x6e657374
 
 /* What is left of the stack of a deep kernel thread, and what handlers of NMIs use. */
@@ -192,9 +192,9 @@ static void tell(u8 what)
 }
 
 /*
- * Lets another one come during this one: the IRET of a fault unmasks NMIs.  Without
- * interrupt stacks, exc_nmi() notes that, and calls the handlers again, with the same
- * registers, when this one is through.
+ * Raise an NMI during an NMI: the IRET of a fault unmasks NMIs.  Without interrupt
+ * stacks, exc_nmi() latches the second NMI, and calls the handlers again after the first
+ * call, with the same registers.
  */
 static bool nest(struct counts *mine, struct pt_regs *regs)
 {
@@ -241,7 +241,7 @@ static int on_nmi(unsigned int type, struct pt_regs *regs)
 	if (mine->nesting) {
 		mine->nesting = false;
 		mine->nested++;
-		/* Each entry sets it to -1. */
+		/* An entry sets orig_ax to -1: the mark tells a latched NMI. */
 		if (regs->orig_ax == NESTING && is_live()) {
 			mine->latched++;
 			regs->orig_ax = -1;

@@ -36,7 +36,7 @@ impl Vehicle {
         }
     }
 
-    /// How many CPUs it usually has: in Bochs, a second one does all that the first one waits, too.
+    /// The default number of CPUs: one in Bochs, which emulates a waiting CPU at full cost.
     pub fn usual_cpus(self) -> u32 {
         match self {
             Vehicle::Qemu => 2,

@@ -94,7 +94,7 @@ fn boots(images: &Images, check: &Check) -> Vec<Boot> {
     let boot = |vehicle, run, limit: u64, special| Boot {
         vehicle,
         run,
-        // Some machines are slow, or busy.
+        // Twice the time of a slow machine.
         limit: 2 * limit * check.slow,
         images: images.clone(),
         special,
@@ -172,7 +172,7 @@ fn ending(block: &Block<'_>) -> Outcome {
 
 /// Why a test may be skipped here.
 const SKIPPED_FOR: [&str; 3] = ["uret=0", "not on VMX", "lets any MSR be read and written"];
-/// Why it may be where there is one.
+/// A further reason on a machine with one CPU.
 const ONE_CPU: &str = "only one CPU";
 
 /// A test of ours that is skipped for any other reason is not what it was.

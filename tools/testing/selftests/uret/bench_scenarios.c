@@ -286,7 +286,7 @@ static const struct scenario {
 	{ "guest-thread-guest", "HLT, woken by a kernel thread", set_up_thread },
 	{ "guest-user-guest", "HLT, woken by another user task", set_up_user_task },
 	{ "migrate-after-idle", "HLT, woken on the other one of two CPUs", set_up_migration },
-	{ "wake-on-other-cpu", "of that, the wake-up alone (counts only)", set_up_migration, true },
+	{ "wake-on-other-cpu", "the wake-up alone (counts only)", set_up_migration, true },
 	{ "two-guests-equal", "a turn of two guests with equal values", set_up_two, false },
 	{ "two-guests-different", "a turn of two guests with different values", set_up_two, true },
 	{ "syscall", "getppid()", set_up_syscall },

@@ -28,28 +28,29 @@
 #define BY_FUNC	"hist:keys=func.sym"
 
 /*
- * Of the scheduler: a wake-up of a task on the other CPU, as of the RCU thread for the
- * grace period that sched_setaffinity() causes, and a kick of the idle load balancer.
- * Both happen or not, depending on the phase of the ticks.
+ * The scheduler wakes tasks on the other CPU, such as the RCU thread for the grace period
+ * of sched_setaffinity(), and kicks the idle load balancer.  The number depends on the
+ * phase of the ticks.
  */
 static const char *const of_scheduler[] = { "sched_ttwu_pending", "nohz_csd_func" };
 
 /*
- * Calls that were queued to another CPU since the setup, except for those of the
- * scheduler: no fewer than the function call interrupts that they cause.  Prints them.
+ * Print the calls queued to another CPU since the setup, by function.  Each function call
+ * interrupt has at least one queued call.
+ *
+ * Return: The number of calls without those of the scheduler, or -1.
  */
-static int calls(long long *of_others)
+static long long calls(void)
 {
 	FILE *file = fopen(QUEUED "hist", "r");
+	long long sum = 0, count;
 	char line[512];
 
-	*of_others = 0;
 	if (!file)
 		return -1;
 	while (fgets(line, sizeof(line), file)) {
 		char *at = strstr(line, "hitcount:");
 		bool scheduler = false;
-		long long count;
 
 		if (!at || sscanf(at, "hitcount: %lld", &count) != 1)
 			continue;
@@ -57,10 +58,10 @@ static int calls(long long *of_others)
 		for (int i = 0; i < ARRAY_SIZE(of_scheduler); i++)
 			scheduler |= !!strstr(line, of_scheduler[i]);
 		if (!scheduler)
-			*of_others += count;
+			sum += count;
 	}
 	fclose(file);
-	return 0;
+	return sum;
 }
 
 /* Function call interrupts, of all CPUs. */
@@ -149,13 +150,15 @@ TEST_F_TIMEOUT(idle_migration, takes_no_more_ipis_than_stock, TIMEOUT)
 	ASSERT_EQ(0, pthread_create(&wakers[0], NULL, waker_0, m));
 	ASSERT_EQ(0, pthread_create(&wakers[1], NULL, waker_1, m));
 	usleep(500000);
-	ASSERT_EQ(0, calls(&before));
+	before = calls();
+	ASSERT_LE(0, before);
 	cal = function_calls();
 	taken = counted("taken");
 	evicted = counted("evicted");
 	pthread_join(wakers[0], NULL);
 	pthread_join(wakers[1], NULL);
-	ASSERT_EQ(0, calls(&ipis));
+	ipis = calls();
+	ASSERT_LE(0, ipis);
 	ipis -= before;
 	cal = function_calls() - cal;
 	taken = counted("taken") - taken;
@@ -167,7 +170,7 @@ TEST_F_TIMEOUT(idle_migration, takes_no_more_ipis_than_stock, TIMEOUT)
 	TH_LOG("%d migrations: %lld calls, CAL %lld, %lld taken, %lld evicted", MIGRATIONS,
 	       ipis, cal, taken, evicted);
 	ASSERT_LE(ipis, (self->svm ? 0 : MIGRATIONS) + SLACK);
-	/* Each VMCS is cleared by one, or the calls were not counted. */
+	/* On VMX, each migration clears a VMCS by a call. */
 	ASSERT_GE(ipis, self->svm ? 0 : MIGRATIONS - SLACK);
 	if (!kvm_uses_uret())
 		return;

@@ -12,8 +12,8 @@
 #include "migration.h"
 
 /*
- * Not a multiple of the tick: a tick in a turn may let the load balancer wake the idle CPU,
- * and at one phase would do so each time.
+ * No multiple of the tick: a tick during a turn may kick the idle load balancer, and at one
+ * phase each turn would have a tick.
  */
 #define TURN_NS		10300000LL
 
@@ -45,7 +45,7 @@ static void sleep_until(const struct timespec *start, long long turn)
 	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL);
 }
 
-/* How many turns the guest has had since the last call; it is late if that fails. */
+/* Read the number of turns since the last call.  Fail if a turn takes 10 s. */
 static int guest_turns(struct migration *m, uint64_t *turns)
 {
 	struct pollfd poll_turn = { .fd = m->turn_fd, .events = POLLIN };

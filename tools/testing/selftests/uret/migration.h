@@ -20,7 +20,7 @@ struct migration {
 	/* The vCPU's thread, which does GUEST_TURN_2 when the wakers start. */
 	volatile pid_t tid;
 	int irq_fd, turn_fd;
-	/* Whether a sample starts at the wake-up, see marker.h. */
+	/* Start a sample at each wake-up, see marker.h. */
 	bool mark_wake_up;
 	/* When the first turn is. */
 	struct timespec start;

@@ -126,12 +126,12 @@ sleeping_vm_gets_ldt()
 	uses N || [ "$(counted "$URET/fsgs" evicted)" -gt "$before" ]
 }
 
-# With VMLOAD at each exit, LDTR is the host's, so that modify_ldt() does not restore FS and
-# GS on the CPU: the vCPU does when it wakes there.
+# With VMLOAD at each exit, LDTR is the host's, so modify_ldt() does not restore FS and GS on
+# the CPU of the vCPU. The wake-up of the vCPU does.
 sleeping_eager_vm_gets_ldt()
 {
-	unload && modprobe kvm ${URET_PARAM:-uret=1} && modprobe kvm-amd $1 || return 1
-	sleeping_vm_gets_ldt
+	unload && modprobe kvm ${URET_PARAM:-uret=1} && modprobe kvm-amd defer_vmload=0 &&
+		sleeping_vm_gets_ldt
 }
 
 # sleep_as_far_as LEVEL: see Documentation/power/basic-pm-debugging.rst
@@ -179,8 +179,6 @@ if [ "$VENDOR" != kvm-amd ]; then
 	ktap_test_skip "$eager: not on VMX"
 elif [ "$LAST" = 0 ]; then
 	ktap_test_skip "$eager: only one CPU"
-elif uses Y; then
-	check "$eager" sleeping_eager_vm_gets_ldt defer_vmload=0
 else
 	check "$eager" sleeping_eager_vm_gets_ldt
 fi
