@@ -138,7 +138,7 @@ TEST_F_TIMEOUT(ldt, the_first_one_is_there, TIMEOUT)
 
 			if (wrong)
 				TH_LOG("%s, round %d", wrong, i);
-			_exit(wrong != NULL);
+			_exit(wrong ? 1 : 0);
 		}
 		ASSERT_EQ(child, waitpid(child, &status, 0));
 		ASSERT_EQ(0, status);
