@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Another thread installs an LDT while a vCPU runs: the vCPU's thread has it when
- * KVM_RUN returns.
+ * Another thread installs an LDT while a vCPU runs: the vCPU's thread has the LDT when
+ * KVM_RUN returns.  No other process gets the LDT.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -159,6 +159,31 @@ TEST_F_TIMEOUT(ldt, a_changed_one_is_there, TIMEOUT)
 	}
 	ASSERT_TRUE(is_present(FIRST));
 	vm_destroy(&vm);
+}
+
+/* Here the last file descriptor of the VM is that of a process without an LDT. */
+TEST_F_TIMEOUT(ldt, is_not_that_of_the_process_that_created_the_vm, TIMEOUT)
+{
+	int pipe_fds[2], status;
+	char byte = 0;
+	struct vm vm;
+	pid_t child;
+
+	ASSERT_EQ(0, vm_create(&vm, 1)) TH_LOG("%s", vm.error);
+	ASSERT_EQ(0, pipe(pipe_fds));
+	child = fork();
+	ASSERT_LE(0, child);
+	if (!child) {
+		if (read(pipe_fds[0], &byte, 1) != 1)
+			_exit(2);
+		vm_destroy(&vm);
+		_exit(is_present(SECOND));
+	}
+	ASSERT_EQ(0, set_entry(1, true));
+	vm_destroy(&vm);
+	ASSERT_EQ(1, write(pipe_fds[1], &byte, 1));
+	ASSERT_EQ(child, waitpid(child, &status, 0));
+	ASSERT_EQ(0, status);
 }
 
 TEST_HARNESS_MAIN
