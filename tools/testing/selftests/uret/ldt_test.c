@@ -8,6 +8,7 @@
 #include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -21,8 +22,8 @@
 
 #define TIMEOUT		300
 #define ROUNDS		20
-/* Of the guest, in one call of KVM_RUN. */
-#define EXITS		10000
+/* Exits in one call of vm_run(). */
+#define EXITS		5000
 
 /* Selectors of the first and the second entry of the LDT, for user mode. */
 #define FIRST		7
@@ -49,13 +50,22 @@ static bool is_present(unsigned int selector)
 	return found && rights & 0x8000;
 }
 
+static uint64_t now_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000ULL + now.tv_nsec / 1000;
+}
+
 struct editor {
-	int cpu;
 	bool present;
-	/* Microseconds, from the call of KVM_RUN. */
+	/* Microseconds, from the start of vm_run(). */
 	unsigned int delay;
-	volatile bool running, changed;
-	int ret;
+	volatile bool ready, running, changed;
+	/* When modify_ldt() was called, and when modify_ldt() returned. */
+	uint64_t start, end;
+	int pin_ret, ret;
 };
 
 /* Changes the second entry while the vCPU runs. */
@@ -63,11 +73,14 @@ static void *edit(void *arg)
 {
 	struct editor *editor = arg;
 
-	editor->ret = host_pin(editor->cpu);
+	editor->pin_ret = host_pin(0);
+	editor->ready = true;
 	while (!editor->running)
 		sched_yield();
 	usleep(editor->delay);
-	editor->ret |= set_entry(1, editor->present);
+	editor->start = now_us();
+	editor->ret = set_entry(1, editor->present);
+	editor->end = now_us();
 	editor->changed = true;
 	return NULL;
 }
@@ -89,80 +102,115 @@ FIXTURE_TEARDOWN(ldt)
 }
 
 /*
- * The delay grows with @round, as the first exit comes late in an emulator.
+ * change_while_it_runs() - change the LDT of this process at another time in each round
+ * @inside: set to whether the whole change fell into one call of vm_run()
  *
  * Return: NULL, or what is wrong.
  */
-static const char *change_while_it_runs(struct vm *vm, bool present, int round)
+static const char *change_while_it_runs(struct vm *vm, bool present, int round, bool *inside)
 {
-	struct editor editor = { .present = present, .delay = 1000 + 250 * round };
+	struct editor editor = { .present = present };
+	uint64_t start = now_us(), end;
 	pthread_t thread;
+	int failed;
+
+	/* This maps the guest's memory, and tells how long vm_run() takes. */
+	if (vm_run(vm, GUEST_CPUID, EXITS))
+		return vm->error;
+	editor.delay = (now_us() - start) * (round + 1) / (ROUNDS + 1);
 
 	if (pthread_create(&thread, NULL, edit, &editor))
 		return "no thread";
-	/* The change falls into one of these, if the exits take long enough. */
+	while (!editor.ready)
+		sched_yield();
 	do {
+		start = now_us();
 		editor.running = true;
-		if (vm_run(vm, GUEST_CPUID, EXITS))
-			return vm->error;
-	} while (!editor.changed);
+		failed = vm_run(vm, GUEST_CPUID, EXITS);
+		end = now_us();
+	} while (!failed && !editor.changed);
 	pthread_join(thread, NULL);
+
+	if (failed)
+		return vm->error;
+	if (editor.pin_ret)
+		return "the other thread cannot be pinned";
 	if (editor.ret)
 		return "modify_ldt() failed";
+	*inside = start < editor.start && editor.end < end;
 	if (is_present(SECOND) != present)
 		return present ? "a new entry is not there" : "an entry is there that was removed";
 	return NULL;
 }
 
-/* Return: NULL, or what is wrong. */
-static const char *get_the_first_one(struct vm *vm, int round)
+/* Exit statuses of a process that installs its first LDT. */
+enum { INSIDE, OUTSIDE, WRONG };
+
+static int install_first_ldt(struct __test_metadata *_metadata, int round)
 {
+	const char *wrong;
+	struct vm vm;
+	bool inside;
+
 	if (is_present(SECOND))
-		return "an entry is there that was never set";
-	if (vm_create(vm, 1))
-		return vm->error;
-	return change_while_it_runs(vm, true, round);
+		wrong = "an entry is there that was never set";
+	else if (vm_create(&vm, 1))
+		wrong = vm.error;
+	else
+		wrong = change_while_it_runs(&vm, true, round, &inside);
+	if (wrong) {
+		TH_LOG("%s, round %d", wrong, round);
+		return WRONG;
+	}
+	return inside ? INSIDE : OUTSIDE;
 }
 
-/* A process has one chance. */
+/* A process installs its first LDT only once: use a new process for each round. */
 TEST_F_TIMEOUT(ldt, the_first_one_is_there, TIMEOUT)
 {
+	int nr_inside = 0;
+
 	for (int i = 0; i < ROUNDS; i++) {
 		pid_t child = fork();
 		int status;
 
 		ASSERT_LE(0, child);
-		if (!child) {
-			struct vm vm;
-			const char *wrong = get_the_first_one(&vm, i);
-
-			if (wrong)
-				TH_LOG("%s, round %d", wrong, i);
-			_exit(wrong ? 1 : 0);
-		}
+		if (!child)
+			_exit(install_first_ldt(_metadata, i));
 		ASSERT_EQ(child, waitpid(child, &status, 0));
-		ASSERT_EQ(0, status);
+		ASSERT_TRUE(WIFEXITED(status));
+		ASSERT_NE(WRONG, WEXITSTATUS(status));
+		nr_inside += WEXITSTATUS(status) == INSIDE;
 	}
+	ASSERT_LT(0, nr_inside);
 }
 
 TEST_F_TIMEOUT(ldt, a_changed_one_is_there, TIMEOUT)
 {
+	int nr_inside = 0;
 	struct vm vm;
 
 	ASSERT_EQ(0, vm_create(&vm, 1)) TH_LOG("%s", vm.error);
 	ASSERT_EQ(0, set_entry(0, true));
 	ASSERT_TRUE(is_present(FIRST));
 	for (int i = 0; i < ROUNDS; i++) {
-		const char *wrong = change_while_it_runs(&vm, !(i & 1), i);
+		const char *wrong;
+		bool inside;
 
+		wrong = change_while_it_runs(&vm, !(i & 1), i, &inside);
 		ASSERT_EQ(NULL, wrong) TH_LOG("%s, round %d", wrong, i);
+		nr_inside += inside;
 	}
 	ASSERT_TRUE(is_present(FIRST));
+	ASSERT_LT(0, nr_inside);
 	vm_destroy(&vm);
 }
 
-/* Here the last file descriptor of the VM is that of a process without an LDT. */
-TEST_F_TIMEOUT(ldt, is_not_that_of_the_process_that_created_the_vm, TIMEOUT)
+/*
+ * A child without an LDT destroys the VM of a process with an LDT.  Only VMX puts a vCPU
+ * then, in nested_vmx_free_vcpu().
+ */
+TEST_F_TIMEOUT(ldt, no_other_process_gets_the_ldt, TIMEOUT)
 {
 	int pipe_fds[2], status;
 	char byte = 0;
@@ -174,6 +222,8 @@ TEST_F_TIMEOUT(ldt, is_not_that_of_the_process_that_created_the_vm, TIMEOUT)
 	child = fork();
 	ASSERT_LE(0, child);
 	if (!child) {
+		/* If the parent fails, the read ends. */
+		close(pipe_fds[1]);
 		if (read(pipe_fds[0], &byte, 1) != 1)
 			_exit(2);
 		vm_destroy(&vm);
