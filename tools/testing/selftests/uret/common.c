@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common.h"
@@ -99,6 +100,14 @@ void die(const char *fmt, ...)
 	fprintf(stderr, "\n");
 	va_end(args);
 	exit(1);
+}
+
+long long now_ns(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return time.tv_sec * 1000000000LL + time.tv_nsec;
 }
 
 void set_priority(int priority)

@@ -34,6 +34,9 @@ int write_file(const char *path, const char *text);
 /* Prints the program's name and a message, and exits with status 1. */
 void __attribute__((noreturn, format(printf, 1, 2))) die(const char *fmt, ...);
 
+/* Returns the time of CLOCK_MONOTONIC, in ns. */
+long long now_ns(void);
+
 /*
  * set_priority() - make this thread a real-time one, or exit
  *

@@ -9,20 +9,11 @@
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "common.h"
 #include "guest.h"
 #include "host.h"
 #include "vm.h"
-
-static long long now(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return time.tv_sec * 1000000000LL + time.tv_nsec;
-}
 
 int main(int argc, char **argv)
 {
@@ -33,13 +24,13 @@ int main(int argc, char **argv)
 	if (host_pin(0))
 		die("cannot pin this task to CPU 0");
 	for (int i = atoi(argv[1]); i > 0; i--) {
-		long long start = now(), took;
+		long long start = now_ns(), took;
 		struct vm vm;
 
 		if (vm_create(&vm, 1) || vm_run(&vm, GUEST_CPUID, 10))
 			die("%s", vm.error);
 		vm_destroy(&vm);
-		took = now() - start;
+		took = now_ns() - start;
 		if (took > slowest)
 			slowest = took;
 	}

@@ -7,8 +7,6 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdbool.h>
-#include <stdint.h>
-#include <time.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -16,6 +14,7 @@
 
 #include "kselftest_harness.h"
 
+#include "common.h"
 #include "guest.h"
 #include "host.h"
 #include "vm.h"
@@ -50,21 +49,13 @@ static bool is_present(unsigned int selector)
 	return found && rights & 0x8000;
 }
 
-static uint64_t now_us(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000000ULL + now.tv_nsec / 1000;
-}
-
 struct editor {
 	bool present;
 	/* Microseconds, from the start of vm_run(). */
 	unsigned int delay;
 	volatile bool ready, running, changed;
 	/* When modify_ldt() was called, and when modify_ldt() returned. */
-	uint64_t start, end;
+	long long start, end;
 	int pin_ret, ret;
 };
 
@@ -78,9 +69,9 @@ static void *edit(void *arg)
 	while (!editor->running)
 		sched_yield();
 	usleep(editor->delay);
-	editor->start = now_us();
+	editor->start = now_ns();
 	editor->ret = set_entry(1, editor->present);
-	editor->end = now_us();
+	editor->end = now_ns();
 	editor->changed = true;
 	return NULL;
 }
@@ -110,24 +101,24 @@ FIXTURE_TEARDOWN(ldt)
 static const char *change_while_it_runs(struct vm *vm, bool present, int round, bool *inside)
 {
 	struct editor editor = { .present = present };
-	uint64_t start = now_us(), end;
+	long long start = now_ns(), end;
 	pthread_t thread;
 	int failed;
 
 	/* This maps the guest's memory, and tells how long vm_run() takes. */
 	if (vm_run(vm, GUEST_CPUID, EXITS))
 		return vm->error;
-	editor.delay = (now_us() - start) * (round + 1) / (ROUNDS + 1);
+	editor.delay = (now_ns() - start) / 1000 * (round + 1) / (ROUNDS + 1);
 
 	if (pthread_create(&thread, NULL, edit, &editor))
 		return "no thread";
 	while (!editor.ready)
 		sched_yield();
 	do {
-		start = now_us();
+		start = now_ns();
 		editor.running = true;
 		failed = vm_run(vm, GUEST_CPUID, EXITS);
-		end = now_us();
+		end = now_ns();
 	} while (!failed && !editor.changed);
 	pthread_join(thread, NULL);
 
