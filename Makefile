@@ -3,7 +3,7 @@
 # What a person types. The kernel's build files are Kbuild and Kconfig.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check bench report shell series bisect matrix fresh mutants fmt lint clean distclean
+.PHONY: help demo check bench report shell series edit refresh bisect matrix fresh mutants fmt lint clean distclean
 
 export KSRC DEBUG QUICK
 
@@ -16,6 +16,7 @@ help: ## this list
 	@echo "  KSRC=DIR        a kernel source of yours, instead of the one from Debian's archive"
 	@echo "  DEBUG=1         a kernel with KASAN, UBSAN, lockdep and more (check, shell)"
 	@echo "  UNPATCHED=1     build a kernel without the patches and measure that, too (bench)"
+	@echo "  TOPIC=...       a topic of patches/series (series, edit, refresh)"
 	@echo "  ONLY=...        names out of tools/mutants or tools/matrix.config (mutants, matrix)"
 	@echo "  QUICK=1         leave KVM's own selftests out (check)"
 	@echo "  XDG_CACHE_HOME  where downloads and builds are kept, in a folder uret"
@@ -36,8 +37,14 @@ report: ## make a report of a file that bench.sh wrote on a real machine: FILE=.
 shell: ## boot the patched kernel to a prompt, with the module loaded
 	@tools/run.sh shell
 
-series: ## write the complete patch series to build/series
-	@tools/deps.sh && tools/source.sh && tools/series.sh format build/series
+series: ## write the patch series to build/series, or one topic of it: TOPIC=...
+	@tools/deps.sh && tools/source.sh && tools/series.sh format build/series $(TOPIC)
+
+edit: ## make a worktree with the patches of a topic as commits: TOPIC=...
+	@tools/deps.sh && tools/source.sh && tools/series.sh edit $(TOPIC)
+
+refresh: ## write the commits of that worktree back to patches/: TOPIC=...
+	@tools/series.sh refresh $(TOPIC)
 
 bisect: ## build the kernel at each patch of the series (takes a while)
 	@tools/deps.sh && tools/source.sh && tools/bisect.sh

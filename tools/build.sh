@@ -11,7 +11,7 @@ lock_cache
 
 JOBS=$(($(nproc) + 1))
 ROOT=$KBUILD/root
-kmake() { make -s -C "$SOURCE" O="$KBUILD" -j"$JOBS" "${KMAKE[@]}" "$@"; }
+kmake() { make -C "$SOURCE" O="$KBUILD" -j"$JOBS" "${KMAKE[@]}" "$@"; }
 
 fragments=("$TOP/tools/kernel.config")
 [ "$VARIANT" = release ] || fragments+=("$TOP/tools/debug.config")

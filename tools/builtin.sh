@@ -6,7 +6,7 @@ toolchain
 paths
 lock_cache
 
-kmake() { make -s -C "$SOURCE" O="$BUILTIN" -j$(($(nproc) + 1)) "${KMAKE[@]}" "$@"; }
+kmake() { make -C "$SOURCE" O="$BUILTIN" -j$(($(nproc) + 1)) "${KMAKE[@]}" "$@"; }
 
 kernel()
 {

@@ -19,26 +19,63 @@ die()
 	exit 1
 }
 
-# stage NAME WHAT-TO-DO COMMAND...: runs it with a log, says how long it took, and on failure shows
-# the end of the log and what to do.
+# stage NAME ADVICE COMMAND...: runs the command with a log, shows that it is alive, and says how long it
+# took; on failure shows the end of the log and the advice.
 stage()
 {
-	local name=$1 advice=$2 log start pid
+	local name=$1 advice=$2
 	shift 2
-	log=$LOGS/${name// /-}.log
-	start=$SECONDS
-	printf '%-38s' "$name ..."
+	begin_stage "$name" "$@"
+	end_stage "$name" "$advice"
+}
+
+# The first half, after which the command runs in the background.
+declare -A STAGE_START STAGE_STATUS
+begin_stage()
+{
+	local name=$1 log=$LOGS/${1// /-}.log status
+	shift
+	STAGE_START[$name]=$SECONDS
 	# Not as a condition, in which bash would go on after errors.
-	( "$@" ) >"$log" 2>&1 </dev/null &
-	pid=$!
-	if wait $pid; then
-		printf ' %4d s   %s\n' $((SECONDS - start)) "${log#"$TOP"/}"
+	exec {status}< <(("$@") >"$log" 2>&1 </dev/null & wait $! && echo 0 $SECONDS || echo $? $SECONDS)
+	STAGE_STATUS[$name]=$status
+}
+
+# The second half, which waits for the command.
+end_stage()
+{
+	local name=$1 advice=$2 log=$LOGS/${1// /-}.log fd=${STAGE_STATUS[$1]} status end built
+	printf '%-38s' "$name ..."
+	while :; do
+		read -r -t 10 -u "$fd" status end && break || [ $? -gt 128 ] || die "$name was ended from outside"
+		if [ -t 1 ]; then
+			built=$(grep -cE '^  [A-Z]+ ' "$log" || true)
+			printf '\r%-38s %4d s   %s' "$name ..." $((SECONDS - STAGE_START[$name])) \
+				"${built/#0/}"
+		else
+			printf .
+		fi
+	done
+	exec {fd}<&-
+	end=$((end - STAGE_START[$name]))
+	[ ! -t 1 ] || printf '\r%-38s' "$name ..."
+	if [ "$status" = 0 ]; then
+		printf ' %4d s   %s\n' $end "${log#"$TOP"/}"
 		return
 	fi
-	printf ' FAILED after %d s\n' $((SECONDS - start))
-	tail -n 25 "$log" | sed 's/^/  | /'
+	printf ' FAILED after %d s\n' $end
+	{ head -n -25 "$log" | { grep -E '(error|Error)\b' || true; } | head -n 10; tail -n 25 "$log"; } | our_paths | sed 's/^/  | /'
 	printf '%s failed; the whole log is %s.\n%s\n' "$name" "${log#"$TOP"/}" "$advice" >&2
 	exit 1
+}
+
+# Names our files, in messages of the compilers, by where they are in this repository.
+our_paths()
+{
+	local source=${SOURCE:-none}
+	sed -f <(echo "s|$source/virt/uret/|$TOP/|g"
+		git -C "$TOP" ls-files Documentation arch include rust/helpers rust/kernel tools/testing |
+			sed "s#.*#s|$source/&|$TOP/&|g#")
 }
 
 # Takes the lock on the cache, which clones share, until the script ends.
@@ -199,16 +236,16 @@ build_configuration()
 	"${kmake[@]}" prepare "${targets[@]}"
 }
 
-# matrix_stage SOURCE OUT NAME ARCH SPEC: a stage that builds it, without a warning
-matrix_stage()
+# end_matrix_stage NAME OUT: ends the stage of that name, which build_configuration must have passed
+# without a warning
+end_matrix_stage()
 {
-	# shellcheck disable=SC2086
-	stage "$3" "See tools/matrix.config." build_configuration "$1" "$2" "$4" $5
+	end_stage "$1" "See tools/matrix.config."
 	# One is stock's own, in user-mode Linux.
-	if grep -iE 'warning:|error:' "$LOGS/${3// /-}.log" | grep -v 'asm-generic/io.h.*null-pointer-arithmetic'; then
+	if grep -iE 'warning:|error:' "$LOGS/${1// /-}.log" | grep -v 'asm-generic/io.h.*null-pointer-arithmetic'; then
 		# make would not compile, and warn, again.
 		rm -rf "$2"
-		die "$3 builds with warnings"
+		die "$1 builds with warnings"
 	fi
 }
 

@@ -58,6 +58,25 @@ shell_style()
 	shellcheck -s sh -S warning -e SC1090,SC1091,SC2164,SC3045 tools/init tools/testing/selftests/uret/*.sh
 }
 
+# Checks that MAINTAINERS names each file that the series adds, by itself or by its folder, and no other.
+maintained()
+{
+	git -C "$SOURCE" diff --diff-filter=A --name-only pristine HEAD | awk '
+		NR == FNR { if (sub(/^F:\t/, "")) names[$0] = 0; next }
+		{
+			found = 0
+			for (name in names)
+				if ($0 == name || (name ~ /\/$/ && index($0, name) == 1))
+					found = ++names[name]
+			if (!found) { print "MAINTAINERS does not name " $0; bad = 1 }
+		}
+		END {
+			for (name in names)
+				if (!names[name]) { print "MAINTAINERS names " name ", which the series does not add"; bad = 1 }
+			exit bad
+		}' MAINTAINERS -
+}
+
 # Checks that each line of tools/mutants changes the patched tree.
 mutants_apply()
 {
@@ -82,6 +101,8 @@ check)
 	stage "clippy" "See the log." clippy
 	stage "checkpatch" "See the log." checkpatch
 	stage "shellcheck" "See the log." shell_style
+	stage "series round trip" "See the log." "$TOP/tools/series.sh" verify
+	stage "MAINTAINERS is complete" "See the log." maintained
 	stage "mutants apply" "Mend tools/mutants." mutants_apply
 	;;
 *)

@@ -11,11 +11,24 @@ known=$(sed -n 's/^\([a-z][^ ]*\) .*/\1/p' "$TOP/tools/matrix.config")
 for name in "$@"; do
 	grep -qxF "$name" <<<"$known" || die "tools/matrix.config has no \"$name\", but:" $known
 done
-number=0
+lines=()
 while read -r name arch spec; do
 	case $name in '' | '#'*) continue ;; esac
 	[ $# = 0 ] || [[ " $* " == *" $name "* ]] || continue
-	number=$((number + 1))
-	matrix_stage "$SOURCE" "$CACHE/matrix/$name" "$name" "$arch" "$spec"
+	lines+=("$name $arch $spec")
 done <"$TOP/tools/matrix.config"
-echo "All $number configurations build."
+
+# Two at a time: much of a build is one rustc after the other.
+begin()
+{
+	read -r name arch spec <<<"${lines[$1]}"
+	# shellcheck disable=SC2086
+	begin_stage "$name" build_configuration "$SOURCE" "$CACHE/matrix/$name" "$arch" $spec
+}
+
+begin 0
+for ((number = 0; number < ${#lines[@]}; number++)); do
+	[ $((number + 1)) = ${#lines[@]} ] || begin $((number + 1))
+	end_matrix_stage "${lines[number]%% *}" "$CACHE/matrix/${lines[number]%% *}"
+done
+echo "All ${#lines[@]} configurations build."

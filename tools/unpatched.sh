@@ -7,7 +7,7 @@ toolchain
 paths
 lock_cache
 
-kmake() { make -s -C "$UNPATCHED_SOURCE" O="$UNPATCHED" -j$(($(nproc) + 1)) "${KMAKE[@]}" "$@"; }
+kmake() { make -C "$UNPATCHED_SOURCE" O="$UNPATCHED" -j$(($(nproc) + 1)) "${KMAKE[@]}" "$@"; }
 
 source_tree()
 {

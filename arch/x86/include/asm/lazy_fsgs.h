@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef _ASM_X86_LAZY_FSGS_H
+#define _ASM_X86_LAZY_FSGS_H
+
+#include <linux/sched.h>
+
+/*
+ * Whether a task never runs in user mode.  FS and GS of such a task do not matter: if
+ * there are any, its thread has them, and the registers may hold those of another task.
+ */
+static __always_inline bool task_is_kernel_only(const struct task_struct *task)
+{
+	return task->flags & (PF_KTHREAD | PF_USER_WORKER);
+}
+
+/* Whether the registers of this CPU hold FS and GS of a task. */
+static __always_inline bool task_fsgs_in_cpu(const struct task_struct *task)
+{
+	return task == current && !task_is_kernel_only(task);
+}
+
+#if defined(CONFIG_X86_64) && defined(CONFIG_USER_RETURN_NOTIFIER)
+
+#include <linux/percpu.h>
+#include <linux/user-return-notifier.h>
+
+/**
+ * struct lazy_fsgs - FS and GS whose restore is deferred while kernel threads run
+ * @task: the task that deferred the restore.  Its thread holds its FS and GS, whatever
+ *	the registers hold.
+ * @cpu: the CPU whose registers hold them, or -1
+ * @leave: restores FS, GS and what goes with them for @task, as @next needs its own.
+ *	@next is current if another reason requires the restore.  Called with interrupts
+ *	disabled, possibly in the middle of a context switch.
+ * @save: saves to memory what is in the registers only, so that another CPU can take it
+ *	without an IPI.  Called with interrupts disabled, before the CPU idles.  Returns
+ *	whether all of it is in memory.  May be NULL.
+ *
+ * Kernel threads use neither FS nor the GS of user mode.  If @task is scheduled out for
+ * one of them, __switch_to() leaves FS and GS alone until a user task is switched in.
+ * If that is @task, the registers are right; if not, @leave comes first.
+ *
+ * DS, ES and LDTR are switched as always, but with &lazy_fsgs_cpu.restore set LDTR and
+ * TR may hold a guest's.  Code that loads or uses LDTR calls leave_lazy_tables() first.
+ */
+struct lazy_fsgs {
+	struct task_struct *task;
+	int cpu;
+	void (*leave)(struct lazy_fsgs *lazy, struct task_struct *next);
+	bool (*save)(struct lazy_fsgs *lazy);
+};
+
+/* In &lazy_fsgs_cpu.lazy: another CPU has taken what these registers hold. */
+#define LAZY_FSGS_TAKEN		((struct lazy_fsgs *)1)
+
+/**
+ * struct lazy_fsgs_cpu - whose FS and GS the registers of a CPU hold
+ * @lazy: NULL: those of current; LAZY_FSGS_TAKEN: values that no task
+ *	needs
+ * @task: the task of @lazy
+ * @saved: memory has all that is in the registers
+ * @restore: LDTR and TR may hold a guest's, and interrupts use no stacks of the TSS, see
+ *	load_idt_noist().  Restores the host's without *@lazy.  NULL if they are the host's
+ *
+ * @lazy changes from a task's to LAZY_FSGS_TAKEN on another CPU, by @task, and only
+ * while @saved is set.  All else changes on this CPU.  So *@lazy must not be looked at
+ * while @saved is set, unless @task is current or @lazy has been exchanged for NULL.
+ */
+struct lazy_fsgs_cpu {
+	struct lazy_fsgs *lazy;
+	struct task_struct *task;
+	bool saved;
+	void (*restore)(void);
+};
+
+DECLARE_PER_CPU(struct lazy_fsgs_cpu, lazy_fsgs);
+
+void __leave_lazy_fsgs(void);
+void __save_lazy_fsgs(void);
+bool lazy_fsgs_take(struct lazy_fsgs *lazy);
+
+/**
+ * leave_lazy_fsgs() - restore FS and GS of current now
+ *
+ * A caller that then writes FS or GS must keep preemption disabled until done.
+ *
+ * Context: Any but NMI.
+ */
+static __always_inline void leave_lazy_fsgs(void)
+{
+	if (static_branch_unlikely(&user_return_notifier_key.key))
+		__leave_lazy_fsgs();
+}
+
+/**
+ * leave_lazy_tables() - restore LDTR and TR of this CPU
+ *
+ * A caller that then writes LDTR, or loads a selector of an LDT, must keep preemption
+ * disabled until done.
+ *
+ * Context: Any but NMI.
+ */
+static __always_inline void leave_lazy_tables(void)
+{
+	if (static_branch_unlikely(&user_return_notifier_key.key) &&
+	    this_cpu_read(lazy_fsgs.lazy) && this_cpu_read(lazy_fsgs.restore))
+		__leave_lazy_fsgs();
+}
+
+/* The CPU is about to idle.  Interrupts are disabled. */
+static __always_inline void save_lazy_fsgs(void)
+{
+	if (static_branch_unlikely(&user_return_notifier_key.key) &&
+	    this_cpu_read(lazy_fsgs.lazy) && !this_cpu_read(lazy_fsgs.saved))
+		__save_lazy_fsgs();
+}
+
+/* Whether this CPU has them.  Preemption is disabled. */
+static __always_inline bool lazy_fsgs_are_here(const struct lazy_fsgs *lazy)
+{
+	return this_cpu_read(lazy_fsgs.lazy) == lazy;
+}
+
+/**
+ * lazy_fsgs_defer() - defer the restore of FS and GS on this CPU
+ * @lazy: whose callbacks are set, and @cpu is -1
+ * @saved: memory has all that is in the registers
+ * @restore: see struct lazy_fsgs_cpu
+ *
+ * The thread of current must hold its FS and GS.
+ *
+ * Context: Task context of a user task, with preemption disabled, between
+ * user_return_notifier_enable() and user_return_notifier_disable().
+ */
+static __always_inline void lazy_fsgs_defer(struct lazy_fsgs *lazy, bool saved,
+					    void (*restore)(void))
+{
+	lazy->task = current;
+	WRITE_ONCE(lazy->cpu, raw_smp_processor_id());
+	this_cpu_write(lazy_fsgs.task, current);
+	this_cpu_write(lazy_fsgs.saved, saved);
+	this_cpu_write(lazy_fsgs.restore, restore);
+	this_cpu_write(lazy_fsgs.lazy, lazy);
+}
+
+/* The registers change: memory does not have all any more.  By @task on this CPU. */
+static __always_inline void lazy_fsgs_unsave(void)
+{
+	this_cpu_write(lazy_fsgs.saved, false);
+}
+
+/**
+ * lazy_fsgs_cancel() - let __switch_to() switch FS and GS again
+ * @lazy: that this CPU has
+ *
+ * The caller is the task of @lazy.  The registers hold its FS and GS, or will before
+ * preemption is enabled again.
+ *
+ * Context: As lazy_fsgs_defer().
+ */
+static __always_inline void lazy_fsgs_cancel(struct lazy_fsgs *lazy)
+{
+	this_cpu_write(lazy_fsgs.lazy, NULL);
+	WRITE_ONCE(lazy->cpu, -1);
+}
+
+#else
+
+static inline void leave_lazy_fsgs(void) {}
+static inline void leave_lazy_tables(void) {}
+static inline void save_lazy_fsgs(void) {}
+
+#endif
+
+#endif /* _ASM_X86_LAZY_FSGS_H */

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef ARCH_X86_KVM_FSGS_H
+#define ARCH_X86_KVM_FSGS_H
+
+/*
+ * FS and GS, and what is switched with them, are deferred as a vCPU has prepared them
+ * while its thread is scheduled out for kernel threads.
+ */
+
+#include <linux/cpufeature.h>
+#include <linux/kvm_host.h>
+
+#include "msrs.h"
+
+#ifdef CONFIG_KVM_URET
+static inline void kvm_fsgs_init(struct kvm_vcpu *vcpu)
+{
+	uret_fsgs_init(&vcpu->arch.fsgs);
+}
+
+static inline struct kvm_vcpu *kvm_fsgs_to_vcpu(struct uret_fsgs *fsgs)
+{
+	return container_of(fsgs, struct kvm_vcpu, arch.fsgs);
+}
+
+/* The CPU where they are deferred, or -1. */
+static __always_inline int kvm_fsgs_cpu(struct kvm_vcpu *vcpu)
+{
+	/* Pairs with the release when another CPU has restored them. */
+	return smp_load_acquire(&vcpu->arch.fsgs.lazy.cpu);
+}
+
+static __always_inline bool kvm_fsgs_deferred(struct kvm_vcpu *vcpu)
+{
+	return kvm_fsgs_cpu(vcpu) != -1;
+}
+
+/* A thread that dies of an oops in KVM_RUN has no mm any more: nothing is deferred. */
+static inline bool kvm_current_may_have_ldt(void)
+{
+	struct mm_struct *mm = current->mm;
+
+#ifdef CONFIG_MODIFY_LDT_SYSCALL
+	return unlikely(!mm) || READ_ONCE(mm->context.ldt);
+#else
+	return unlikely(!mm);
+#endif
+}
+
+/*
+ * The thread of a vCPU is about to be scheduled out.  An LDT would have to be loaded
+ * again after each exit.  FRED is untested.
+ */
+static __always_inline bool kvm_fsgs_may_defer(struct kvm_vcpu *vcpu)
+{
+	return vcpu->out_for_kernel && kvm_uret_enabled() &&
+	       !cpu_feature_enabled(X86_FEATURE_FRED) &&
+	       likely(!kvm_current_may_have_ldt());
+}
+
+/* @saved: memory has all, so that another CPU can take them without an IPI. */
+static __always_inline void kvm_fsgs_defer(struct kvm_vcpu *vcpu, bool saved)
+{
+	uret_fsgs_defer(&vcpu->arch.fsgs, saved);
+}
+
+/* The caller restores the host's. */
+static __always_inline void kvm_fsgs_cancel(struct kvm_vcpu *vcpu)
+{
+	/* If they are deferred, then on this CPU, and no other CPU writes this. */
+	if (unlikely(data_race(vcpu->arch.fsgs.lazy.cpu) != -1))
+		uret_fsgs_cancel(&vcpu->arch.fsgs);
+}
+
+/*
+ * No CPU shall have them any more.  Returns whether the CPU that has had them does not
+ * need the vCPU to restore the host's, so that @to_host was not called.  Preemption is
+ * disabled.
+ */
+static inline bool kvm_fsgs_take(struct kvm_vcpu *vcpu)
+{
+	return uret_fsgs_take(&vcpu->arch.fsgs);
+}
+
+/*
+ * The thread was scheduled in, maybe on another CPU.  Another thread may have given it
+ * an LDT meanwhile, which the vCPU has to see when it prepares the next entry.  Returns
+ * as kvm_fsgs_take().
+ */
+static __always_inline bool kvm_fsgs_load(struct kvm_vcpu *vcpu, int cpu)
+{
+	int where = kvm_fsgs_cpu(vcpu);
+
+	return where != -1 && unlikely(where != cpu || kvm_current_may_have_ldt()) &&
+	       kvm_fsgs_take(vcpu);
+}
+#else
+static inline void kvm_fsgs_init(struct kvm_vcpu *vcpu) {}
+
+static inline bool kvm_fsgs_deferred(struct kvm_vcpu *vcpu)
+{
+	return false;
+}
+
+static inline bool kvm_fsgs_may_defer(struct kvm_vcpu *vcpu)
+{
+	return false;
+}
+
+static inline void kvm_fsgs_defer(struct kvm_vcpu *vcpu, bool saved) {}
+static inline void kvm_fsgs_cancel(struct kvm_vcpu *vcpu) {}
+static inline bool kvm_fsgs_take(struct kvm_vcpu *vcpu)
+{
+	return false;
+}
+
+static inline bool kvm_fsgs_load(struct kvm_vcpu *vcpu, int cpu)
+{
+	return false;
+}
+
+#ifndef CONFIG_X86_64
+/* Nothing is deferred there. */
+static inline void current_save_fsgs(void) {}
+#endif
+#endif
+
+#endif
