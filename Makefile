@@ -17,52 +17,52 @@ help: ## this list
 	@echo "  DEBUG=1         a kernel with KASAN, UBSAN, lockdep and more (check, shell)"
 	@echo "  UNPATCHED=1     build a kernel without the patches and measure that, too (bench)"
 	@echo "  TOPIC=...       a topic of patches/series (series, edit, refresh)"
-	@echo "  ONLY=...        names out of tools/mutants or tools/matrix.config (mutants, matrix)"
+	@echo "  ONLY=...        names out of tools/uret/dev/mutants or tools/uret/config/matrix.config (mutants, matrix)"
 	@echo "  QUICK=1         leave KVM's own selftests out (check)"
 	@echo "  XDG_CACHE_HOME  where downloads and builds are kept, in a folder uret"
 
 demo: ## show KVM on uret, on an emulated AMD and an emulated Intel CPU
-	@tools/run.sh demo
+	@tools/uret/run.sh demo
 
 check: ## run all tests on both emulators; the last line counts them
-	@tools/run.sh check
+	@tools/uret/run.sh check
 
 bench: ## count what switches cost, stock and uret, and write build/bench/report.md
-	@UNPATCHED_TOO=$(UNPATCHED) tools/run.sh bench
+	@UNPATCHED_TOO=$(UNPATCHED) tools/uret/run.sh bench
 
 report: ## make a report of a file that bench.sh wrote on a real machine: FILE=...
 	@test -n "$(FILE)" || { echo "make report FILE=uret-bench.txt: see Documentation/virt/uret/measuring.rst" >&2; exit 1; }
-	@tools/run.sh report "$(abspath $(FILE))"
+	@tools/uret/run.sh report "$(abspath $(FILE))"
 
 shell: ## boot the patched kernel to a prompt, with the module loaded
-	@tools/run.sh shell
+	@tools/uret/run.sh shell
 
 series: ## write the patch series to build/series, or one topic of it: TOPIC=...
-	@tools/deps.sh && tools/source.sh && tools/series.sh format build/series $(TOPIC)
+	@tools/uret/setup/deps.sh && tools/uret/setup/source.sh && tools/uret/dev/series.sh format build/series $(TOPIC)
 
 edit: ## make a worktree with the patches of a topic as commits: TOPIC=...
-	@tools/deps.sh && tools/source.sh && tools/series.sh edit $(TOPIC)
+	@tools/uret/setup/deps.sh && tools/uret/setup/source.sh && tools/uret/dev/series.sh edit $(TOPIC)
 
 refresh: ## write the commits of that worktree back to patches/: TOPIC=...
-	@tools/series.sh refresh $(TOPIC)
+	@tools/uret/dev/series.sh refresh $(TOPIC)
 
 bisect: ## build the kernel at each patch of the series (takes a while)
-	@tools/deps.sh && tools/source.sh && tools/bisect.sh
+	@tools/uret/setup/deps.sh && tools/uret/setup/source.sh && tools/uret/dev/bisect.sh
 
 matrix: ## build what the series touches in the configurations that it claims, in 25 minutes
-	@tools/deps.sh && tools/source.sh && tools/series.sh checkout && tools/matrix.sh $(ONLY)
+	@tools/uret/setup/deps.sh && tools/uret/setup/source.sh && tools/uret/dev/series.sh checkout && tools/uret/dev/matrix.sh $(ONLY)
 
 fresh: ## run the two commands on new Debian 12 and 13 systems, as root (takes hours)
-	@tools/fresh.sh $(ONLY)
+	@tools/uret/dev/fresh.sh $(ONLY)
 
 mutants: ## break the code on purpose, and see that the tests notice (takes a while)
-	@tools/mutants.sh $(ONLY)
+	@tools/uret/dev/mutants.sh $(ONLY)
 
 fmt: ## format the Rust code
-	@tools/lint.sh fmt
+	@tools/uret/dev/lint.sh fmt
 
 lint: ## rustfmt, clippy, checkpatch and shellcheck, without a warning, and whether the mutants apply
-	@tools/deps.sh && tools/source.sh && tools/series.sh checkout && tools/lint.sh check
+	@tools/uret/setup/deps.sh && tools/uret/setup/source.sh && tools/uret/dev/series.sh checkout && tools/uret/dev/lint.sh check
 
 clean: ## remove what was built for this clone
 	rm -rf build

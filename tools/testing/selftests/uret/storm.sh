@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # NMIs and machine checks come from outside while VMs run: see rust/uret/trap_test.c, whose
-# module must be loaded, with breakpoints, and tools/harness/src/storm.rs.
+# module must be loaded, with breakpoints, and tools/uret/harness/src/storm.rs.
 #
 #	storm.sh N	until each CPU has had N NMIs
 

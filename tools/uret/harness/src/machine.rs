@@ -273,7 +273,7 @@ impl Machine {
             .stdout(Stdio::null())
             .stderr(fs::File::create(self.dir.join("qemu.log"))?)
             .spawn()
-            .context("cannot start qemu-system-x86_64: run tools/deps.sh")
+            .context("cannot start qemu-system-x86_64: run tools/uret/setup/deps.sh")
     }
 
     fn bochs(&self, images: &Images) -> Result<Child> {
@@ -294,7 +294,7 @@ impl Machine {
             .arg(&commands)
             .env("TERM", "xterm")
             .spawn(pts)
-            .context("cannot start bochs: run tools/deps.sh")?;
+            .context("cannot start bochs: run tools/uret/setup/deps.sh")?;
         thread::spawn(move || {
             let mut said = Vec::new();
             let mut buffer = [0; 4096];
@@ -340,7 +340,7 @@ impl Machine {
             .arg("-boot-info-table")
             .arg(&tree)
             .output()
-            .context("cannot run xorriso: run tools/deps.sh")?;
+            .context("cannot run xorriso: run tools/uret/setup/deps.sh")?;
         if !output.status.success() {
             bail!("xorriso: {}", String::from_utf8_lossy(&output.stderr));
         }
@@ -416,7 +416,7 @@ pub fn interactive(images: &Images) -> Result<bool> {
     let status = qemu_command(images, &format!("{CMDLINE} uret.run=shell"), 2)
         .arg("-nographic")
         .status()
-        .context("cannot start qemu-system-x86_64: run tools/deps.sh")?;
+        .context("cannot start qemu-system-x86_64: run tools/uret/setup/deps.sh")?;
     Ok(status.success())
 }
 

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Builds a kernel with KVM and uret built in, in a folder of its own.
 
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../lib.sh"
 toolchain
 paths
 lock_cache
@@ -12,7 +12,7 @@ kernel()
 {
 	mkdir -p "$BUILTIN"
 	(cd "$SOURCE" && scripts/kconfig/merge_config.sh -m -O "$BUILTIN" \
-		"$KBUILD/.config" "$TOP/tools/builtin.config")
+		"$KBUILD/.config" "$CONFIG/builtin.config")
 	kmake olddefconfig
 	has_lines "$BUILTIN/.config" CONFIG_KVM_AMD=y CONFIG_KVM_INTEL=y CONFIG_KVM_URET=y CONFIG_URET=y
 	kmake bzImage

@@ -4,7 +4,7 @@
 #
 # DEBUG=1 builds the kernel with KASAN, UBSAN, lockdep and other checks, in a folder of its own.
 
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../lib.sh"
 toolchain
 paths
 lock_cache
@@ -13,8 +13,8 @@ JOBS=$(($(nproc) + 1))
 ROOT=$KBUILD/root
 kmake() { make -C "$SOURCE" O="$KBUILD" -j"$JOBS" "${KMAKE[@]}" "$@"; }
 
-fragments=("$TOP/tools/kernel.config")
-[ "$VARIANT" = release ] || fragments+=("$TOP/tools/debug.config")
+fragments=("$CONFIG/kernel.config")
+[ "$VARIANT" = release ] || fragments+=("$CONFIG/debug.config")
 
 # Every line of the fragments must be in the result, or the kernel is not what was asked for.
 configure()
@@ -59,12 +59,12 @@ selftests()
 }
 
 stamp=$KBUILD/stamp
-now=$(git -C "$SOURCE" rev-parse HEAD; cat "${fragments[@]}"; "${KMAKE[1]#RUSTC=}" -V; cat "$TOP/tools/build.sh")
+now=$(git -C "$SOURCE" rev-parse HEAD; cat "${fragments[@]}"; "${KMAKE[1]#RUSTC=}" -V; cat "$SETUP/build.sh")
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$now" ]; then
 	exit 0
 fi
 rm -f "$stamp"
-stage "kernel configuration" "See tools/kernel.config." configure
+stage "kernel configuration" "See tools/uret/config/kernel.config." configure
 stage "kernel" "Building again goes on where it stopped; make clean starts over." kernel
 stage "uret selftests" "See tools/testing/selftests/uret." selftests uret
 stage "KVM selftests" "See the log." selftests kvm

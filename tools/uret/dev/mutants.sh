@@ -1,17 +1,16 @@
 #!/bin/bash
 # Breaks the code in one place after the other, and sees to it that tests notice. Each takes some minutes.
-# Where a line of tools/mutants says what to run, and on which emulator, one test will do, or that the
+# Where a line of tools/uret/dev/mutants says what to run, and on which emulator, one test will do, or that the
 # machine does not get to its end; all others have to be noticed by two of those that run in QEMU.
 # Each of these runs must pass on the unmodified code first.
 #
 #	mutants.sh [NAME...]	all of them, or these only
 
-here=$(dirname "$0")
-. "$here/lib.sh"
+. "$(dirname "$0")/../lib.sh"
 
-lines=$(grep -v '^#' "$here/mutants")
+lines=$(grep -v '^#' "$DEV/mutants")
 for name in "$@"; do
-	grep -qE "^${name}[ |]" <<<"$lines" || die "tools/mutants has no \"$name\""
+	grep -qE "^${name}[ |]" <<<"$lines" || die "tools/uret/dev/mutants has no \"$name\""
 done
 [ $# = 0 ] || lines=$(for name in "$@"; do grep -E "^${name}[ |]" <<<"$lines"; done)
 
@@ -32,7 +31,7 @@ failures()
 	failed=$(grep -ac '^ *not ok' "$WORK/$name.tap" || true)
 }
 
-stage "initramfs" "See the log." "$here/initrd.sh" "$BUILD/initrd-mutant"
+stage "initramfs" "See the log." "$SETUP/initrd.sh" "$BUILD/initrd-mutant"
 number=0
 while read -r what; do
 	number=$((number + 1))
@@ -49,8 +48,8 @@ while IFS='|' read -r name file expression; do
 	read -r name vehicle run more <<<"$name"
 	undo_change
 	sed -i "$expression" "$SOURCE/$file"
-	git -C "$SOURCE" diff --quiet && die "tools/mutants: \"$name\" changes nothing"
-	stage "mutant: $name" "It does not build: mend the line in tools/mutants." build_changed "$BUILD/initrd-mutant"
+	git -C "$SOURCE" diff --quiet && die "tools/uret/dev/mutants: \"$name\" changes nothing"
+	stage "mutant: $name" "It does not build: mend the line in tools/uret/dev/mutants." build_changed "$BUILD/initrd-mutant"
 	failures "$name" "$vehicle" "$run" "$more"
 	enough=2
 	[ -z "$run" ] || enough=1

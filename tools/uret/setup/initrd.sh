@@ -6,7 +6,7 @@
 #
 # MODULES=DIR has modules of another kernel to take.
 
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../lib.sh"
 toolchain
 paths
 
@@ -16,7 +16,7 @@ trap 'rm -rf "$dir"' EXIT
 rm -rf "$dir"
 mkdir -p "$dir"/{bin,etc,selftests/uret}
 cp /bin/busybox "$dir/bin/"
-cp "$TOP/tools/init" "$dir/init"
+cp "$TOOLS/guest/init" "$dir/init"
 cp -a "${MODULES:-$KBUILD/root}/lib" "$dir/"
 # Two CPUs are one for a part of the time, as the test takes one away now and then.
 # Under all checks, a second of Bochs' own clock takes it ten of ours or more.

@@ -5,8 +5,7 @@
 #	run.sh report FILE		make a report of what bench.sh has written; boots nothing
 #	run.sh boot ARGUMENTS...	one boot, see "uret-harness boot --help"
 
-here=$(dirname "$0")
-. "$here/lib.sh"
+. "$(dirname "$0")/lib.sh"
 
 # The tests of KVM's own that run here: all but those of a list.
 kvm_list()
@@ -18,9 +17,9 @@ kvm_list()
 case ${1:-} in
 demo | check | bench | shell | boot) command=$1 ;;
 report)
-	"$here/deps.sh"
+	"$SETUP/deps.sh"
 	toolchain
-	exec "${CARGO[@]}" run -q --release --locked --manifest-path "$TOP/tools/Cargo.toml" -p uret-harness \
+	exec "${CARGO[@]}" run -q --release --locked --manifest-path "$TOOLS/Cargo.toml" -p uret-harness \
 		report "$2" --out "$BUILD/bench-hardware"
 	;;
 *) die "usage: run.sh demo | check | bench | shell | boot ARGUMENTS..." ;;
@@ -28,7 +27,7 @@ esac
 shift
 
 setup
-stage "initramfs" "See the log." "$here/initrd.sh" "$BUILD/initrd-$VARIANT"
+stage "initramfs" "See the log." "$SETUP/initrd.sh" "$BUILD/initrd-$VARIANT"
 run=("$HARNESS" run --kernel "$KBUILD/arch/x86/boot/bzImage" --initrd "$BUILD/initrd-$VARIANT" --work "$BUILD/run-$VARIANT")
 
 case $command in
@@ -45,12 +44,12 @@ check)
 		options=(--plugin "$PLUGIN")
 	fi
 	if [ "$VARIANT" = release ] && [ -z "${QUICK:-}" ]; then
-		"$here/builtin.sh"
+		"$SETUP/builtin.sh"
 		options+=(--builtin "$BUILTIN/arch/x86/boot/bzImage")
 		for vehicle in qemu bochs; do
 			stage "KVM selftests for $vehicle" "See the log." kvm_list \
-				"$TOP/tools/kvm-selftests.$vehicle" "kvm-$vehicle.list"
-			stage "initramfs for $vehicle" "See the log." "$here/initrd.sh" \
+				"$CONFIG/kvm-selftests.$vehicle" "kvm-$vehicle.list"
+			stage "initramfs for $vehicle" "See the log." "$SETUP/initrd.sh" \
 				"$BUILD/initrd-$vehicle" kvm "$BUILD/kvm-$vehicle.list"
 			options+=("--kvm-$vehicle" "$BUILD/initrd-$vehicle")
 		done
@@ -60,8 +59,8 @@ check)
 bench)
 	plugin
 	if [ -n "${UNPATCHED_TOO:-}" ]; then
-		"$here/unpatched.sh"
-		MODULES=$UNPATCHED/root stage "initramfs, unpatched" "See the log." "$here/initrd.sh" "$BUILD/initrd-unpatched"
+		"$SETUP/unpatched.sh"
+		MODULES=$UNPATCHED/root stage "initramfs, unpatched" "See the log." "$SETUP/initrd.sh" "$BUILD/initrd-unpatched"
 		set -- "$@" --unpatched-kernel "$UNPATCHED/arch/x86/boot/bzImage" --unpatched-initrd "$BUILD/initrd-unpatched"
 	fi
 	echo "Measuring in both emulators: a few minutes."

@@ -3,11 +3,11 @@
 # commit knows, and in two configurations of matrix.config that have none of it: each must build without a
 # warning. FROM=N begins with the Nth. The modules are linked by build.sh only.
 
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../lib.sh"
 toolchain
 paths
 
-commits=$("$TOP/tools/series.sh" list)
+commits=$("$DEV/series.sh" list)
 total=$(wc -l <<<"$commits")
 lock_cache
 TREE=$CACHE/bisect-tree
@@ -21,13 +21,13 @@ build()
 	[ -n "$previous" ] && git -C "$TREE" diff --quiet "$previous" "$1" -- '*Kconfig*' && SAME_KCONFIG=1
 	git -C "$TREE" checkout -qf --detach "$1"
 	mkdir -p "$OUT"
-	{ cat "$TOP/tools/kernel.config"; echo CONFIG_WERROR=y; } >"$OUT/fragment"
+	{ cat "$CONFIG/kernel.config"; echo CONFIG_WERROR=y; } >"$OUT/fragment"
 	merge_fragment "$TREE" "$OUT" x86_64
 	has_lines "$OUT/.config" CONFIG_WERROR=y CONFIG_RUST=y CONFIG_KVM_AMD=m CONFIG_KVM_INTEL=m
 	# shellcheck disable=SC2046
 	kmake prepare rust/ arch/x86/kvm/ virt/ $(cd "$TREE" && ls $objects 2>/dev/null | sed 's/..$/.o/')
 	for name in $CONFIGURATIONS; do
-		read -r _ arch spec < <(grep "^$name " "$TOP/tools/matrix.config")
+		read -r _ arch spec < <(grep "^$name " "$CONFIG/matrix.config")
 		# shellcheck disable=SC2086
 		build_configuration "$TREE" "$CACHE/bisect-$name" "$arch" $spec
 	done

@@ -7,7 +7,7 @@
 # The cache keeps each minimal system, without the packages and builds of a trial. After a failure the
 # system of the trial stays there, with its logs, until the next run.
 
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../lib.sh"
 [ "$(id -u)" = 0 ] || die "this needs root: it makes and enters systems of their own"
 command -v debootstrap >/dev/null ||
 	die "debootstrap is missing. As root run:" "apt-get install debootstrap"

@@ -169,7 +169,7 @@ pub fn ktap(block: &Block<'_>) -> Vec<Outcome> {
     outcomes
 }
 
-/// The exit statuses of selftests by name, as tools/init prints them.
+/// The exit statuses of selftests by name, as tools/uret/guest/init prints them.
 pub fn statuses(block: &Block<'_>) -> BTreeMap<String, i32> {
     block
         .lines

@@ -2,21 +2,21 @@
 # Builds our files and their neighbours in each configuration of matrix.config, without a
 # warning. Names as arguments select some.
 
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../lib.sh"
 toolchain
 paths
 lock_cache
 
-known=$(sed -n 's/^\([a-z][^ ]*\) .*/\1/p' "$TOP/tools/matrix.config")
+known=$(sed -n 's/^\([a-z][^ ]*\) .*/\1/p' "$CONFIG/matrix.config")
 for name in "$@"; do
-	grep -qxF "$name" <<<"$known" || die "tools/matrix.config has no \"$name\", but:" $known
+	grep -qxF "$name" <<<"$known" || die "tools/uret/config/matrix.config has no \"$name\", but:" $known
 done
 lines=()
 while read -r name arch spec; do
 	case $name in '' | '#'*) continue ;; esac
 	[ $# = 0 ] || [[ " $* " == *" $name "* ]] || continue
 	lines+=("$name $arch $spec")
-done <"$TOP/tools/matrix.config"
+done <"$CONFIG/matrix.config"
 
 # Two at a time: much of a build is one rustc after the other.
 begin()

@@ -14,7 +14,7 @@
 # A commit is made once, and found again by a ref whose name is a hash of all that went into it and into
 # its ancestors.
 
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../lib.sh"
 toolchain
 paths
 lock_cache
@@ -148,7 +148,7 @@ commits()
 	from=$(git -C "$SOURCE" rev-parse "pristine^{commit}")
 	TIP=$from
 	# This script decides where files go.
-	key=$(sha256sum <"$TOP/tools/series.sh")
+	key=$(sha256sum <"$DEV/series.sh")
 	while read -r topic patch own; do
 		[[ " $* " == *" $topic "* ]] || continue
 		[ "$files" = yes ] || own=

@@ -3,7 +3,8 @@
 
 set -euo pipefail
 
-TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+TOOLS=$TOP/tools/uret SETUP=$TOP/tools/uret/setup DEV=$TOP/tools/uret/dev CONFIG=$TOP/tools/uret/config
 BUILD=$TOP/build
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/uret
 LOGS=$BUILD/log
@@ -155,16 +156,16 @@ cargo_do()
 {
 	local command=$1
 	shift
-	"${CARGO[@]}" "$command" --release --locked --manifest-path "$TOP/tools/Cargo.toml" "${@/#/-p}"
+	"${CARGO[@]}" "$command" --release --locked --manifest-path "$TOOLS/Cargo.toml" "${@/#/-p}"
 }
 
 # Gets everything to where it can be booted, and sets HARNESS besides what toolchain and paths set.
 setup()
 {
-	"$TOP/tools/deps.sh"
-	"$TOP/tools/source.sh"
-	"$TOP/tools/series.sh" checkout
-	"$TOP/tools/build.sh"
+	"$SETUP/deps.sh"
+	"$SETUP/source.sh"
+	"$DEV/series.sh" checkout
+	"$SETUP/build.sh"
 	toolchain
 	paths
 	HARNESS=$CACHE/cargo-target/release/uret-harness
@@ -185,7 +186,7 @@ plugin()
 	fi
 	PLUGIN=$CACHE/cargo-target/$api/release/liburet_plugin.so
 	stage "plugin for QEMU $version" "Is crates.io reachable?" \
-		"${CARGO[@]}" build --release --locked --manifest-path "$TOP/tools/Cargo.toml" -p uret-plugin \
+		"${CARGO[@]}" build --release --locked --manifest-path "$TOOLS/Cargo.toml" -p uret-plugin \
 		--no-default-features --features "$api" --target-dir "$CACHE/cargo-target/$api"
 }
 
@@ -240,7 +241,7 @@ build_configuration()
 # without a warning
 end_matrix_stage()
 {
-	end_stage "$1" "See tools/matrix.config."
+	end_stage "$1" "See tools/uret/config/matrix.config."
 	# One is stock's own, in user-mode Linux.
 	if grep -iE 'warning:|error:' "$LOGS/${1// /-}.log" | grep -v 'asm-generic/io.h.*null-pointer-arithmetic'; then
 		# make would not compile, and warn, again.
@@ -268,5 +269,5 @@ build_changed()
 	rm -rf "$KBUILD/root/lib/modules"
 	"${kmake[@]}" modules_install INSTALL_MOD_PATH="$KBUILD/root" INSTALL_MOD_STRIP=1 DEPMOD=true
 	depmod -b "$KBUILD/root" "$(cat "$KBUILD/include/config/kernel.release")"
-	"$TOP/tools/initrd.sh" "$1"
+	"$SETUP/initrd.sh" "$1"
 }

@@ -108,7 +108,7 @@ enum Run {
     Boot {
         #[arg(long, value_enum, default_value = "qemu")]
         vehicle: Vehicle,
-        /// What tools/init knows, separated by commas.
+        /// What tools/uret/guest/init knows, separated by commas.
         #[arg(long)]
         run: String,
         /// The time limit, in seconds.

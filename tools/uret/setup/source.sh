@@ -3,7 +3,7 @@
 # from Debian's archive, as a package for another release, by way of apt in a folder of our own; or
 # from the folder KSRC.
 
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../lib.sh"
 toolchain
 paths
 lock_cache

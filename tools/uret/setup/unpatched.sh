@@ -2,7 +2,7 @@
 # Builds the kernel as it is without the series, in a folder of its own, and installs its modules, so
 # that it can be measured beside the patched one.
 
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../lib.sh"
 toolchain
 paths
 lock_cache

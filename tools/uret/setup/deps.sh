@@ -2,7 +2,7 @@
 # Installs the Debian packages that are missing, and bindgen where Debian's is too old. Touches no
 # apt sources.
 
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../lib.sh"
 toolchain
 
 # Headers that the kernel's tools and selftests want, and their packages.

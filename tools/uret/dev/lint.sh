@@ -2,7 +2,7 @@
 # lint.sh fmt	formats the Rust code
 # lint.sh check	checks it, and everything else, against the kernel's and our own style
 
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../lib.sh"
 toolchain
 paths
 
@@ -25,13 +25,13 @@ clippy()
 	make -s -C "$SOURCE" O="$KBUILD" -j$(($(nproc) + 1)) "${KMAKE[@]}" CLIPPY=1 rust/ virt/uret/ 2>&1 | tee "$log"
 	! grep -E '^(warning|error)' "$log"
 	# By its own name: cargo would prefer one that rustup has put into its folder.
-	"${CARGO[@]::$((${#CARGO[@]} - 1))}" CARGO=/usr/bin/cargo /usr/bin/cargo-clippy clippy -q --locked --manifest-path tools/Cargo.toml --workspace --all-targets -- -D warnings
+	"${CARGO[@]::$((${#CARGO[@]} - 1))}" CARGO=/usr/bin/cargo /usr/bin/cargo-clippy clippy -q --locked --manifest-path tools/uret/Cargo.toml --workspace --all-targets -- -D warnings
 }
 
 # Ours as patches, as a maintainer would get them.
 checkpatch()
 {
-	"$TOP/tools/series.sh" format "$BUILD/series"
+	"$DEV/series.sh" format "$BUILD/series"
 	# FILE_PATH_CHANGES: MAINTAINERS is updated in the patch that adds the most files, not in each.
 	# EXPORT_SYMBOL: the functions are in Rust. PARENTHESIS_ALIGNMENT, OPEN_ENDED_LINE: what every
 	# header of trace events looks like. VOLATILE, PREFER_DEFINED_ATTRIBUTE_MACRO: user space has
@@ -54,8 +54,8 @@ checkpatch()
 shell_style()
 {
 	# SC2164: errors end these scripts anyway.
-	shellcheck -x -P SCRIPTDIR -S warning -e SC2164 tools/*.sh .ci/run
-	shellcheck -s sh -S warning -e SC1090,SC1091,SC2164,SC3045 tools/init tools/testing/selftests/uret/*.sh
+	shellcheck -x -P SCRIPTDIR -S warning -e SC2164 tools/uret/*.sh tools/uret/*/*.sh .ci/run
+	shellcheck -s sh -S warning -e SC1090,SC1091,SC2164,SC3045 tools/uret/guest/init tools/testing/selftests/uret/*.sh
 }
 
 # Checks that MAINTAINERS names each file that the series adds, by itself or by its folder, and no other.
@@ -77,17 +77,17 @@ maintained()
 		}' MAINTAINERS -
 }
 
-# Checks that each line of tools/mutants changes the patched tree.
+# Checks that each line of tools/uret/dev/mutants changes the patched tree.
 mutants_apply()
 {
 	local name file expression status=0
 	while IFS='|' read -r name file expression; do
 		case $name in '' | '#'*) continue ;; esac
 		if sed "$expression" "$SOURCE/$file" | cmp -s - "$SOURCE/$file"; then
-			echo "tools/mutants: \"${name%% *}\" changes nothing"
+			echo "tools/uret/dev/mutants: \"${name%% *}\" changes nothing"
 			status=1
 		fi
-	done <tools/mutants
+	done <"$DEV/mutants"
 	return $status
 }
 
@@ -97,13 +97,13 @@ fmt)
 	;;
 check)
 	stage "rustfmt" "Run make fmt." formatted --check "${RUST[@]}"
-	[ -d "$KBUILD/rust" ] || "$TOP/tools/build.sh"
+	[ -d "$KBUILD/rust" ] || "$SETUP/build.sh"
 	stage "clippy" "See the log." clippy
 	stage "checkpatch" "See the log." checkpatch
 	stage "shellcheck" "See the log." shell_style
-	stage "series round trip" "See the log." "$TOP/tools/series.sh" verify
+	stage "series round trip" "See the log." "$DEV/series.sh" verify
 	stage "MAINTAINERS is complete" "See the log." maintained
-	stage "mutants apply" "Mend tools/mutants." mutants_apply
+	stage "mutants apply" "Mend tools/uret/dev/mutants." mutants_apply
 	;;
 *)
 	die "usage: lint.sh fmt | check"

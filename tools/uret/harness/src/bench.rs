@@ -41,7 +41,7 @@ fn lines(output: &Output) -> Result<Vec<&str>> {
     Ok(block.lines)
 }
 
-/// Counts in QEMU what `run` of tools/init does. Returns the results, and the records, which tell
+/// Counts in QEMU what `run` of tools/uret/guest/init does. Returns the results, and the records, which tell
 /// two runs apart.
 fn count(
     images: &Images,
@@ -73,7 +73,7 @@ fn time_bochs(images: &Images, work: &Path) -> Result<Vec<Measured>> {
     timed(&lines, "vmx", "bochs")
 }
 
-/// What tools/init does to count, and on how many CPUs.
+/// What tools/uret/guest/init does to count, and on how many CPUs.
 const ONE_CPU: (&str, u32) = ("bench-count", 1);
 const TWO_CPUS: (&str, u32) = ("bench-migrate-count", 2);
 
