@@ -4,6 +4,9 @@
 #
 #	fresh.sh [RELEASE [USER]]	RELEASE: 12 or 13; USER: root or user; both if left out
 #
+# The first user of a release builds all from nothing: root on Debian 12, a user on Debian 13.  The second one
+# installs the packages, and gets the downloads and builds of the first, as clones share a cache.
+#
 # The cache keeps each minimal system, without the packages and builds of a trial. After a failure the
 # system of the trial stays there, with its logs, until the next run.
 
@@ -51,7 +54,7 @@ enter()
 # trial RELEASE CODENAME USER
 trial()
 {
-	local base=$FRESH/debian-$1 root=$FRESH/debian-$1-$3 command
+	local base=$FRESH/debian-$1 root=$FRESH/debian-$1-$3 shared=$FRESH/cache-$1 command
 	[ -d "$base" ] || stage "Debian $1, minimal system" "Is the network up?" bootstrap "$2" "$base"
 	clear_trial "$root"
 	cp -a "$base" "$root"
@@ -73,10 +76,16 @@ trial()
 		stage "Debian $1, the command it names" "See the log." \
 			enter "$root" root "apt-get update && $command"
 	fi
+	if [ -d "$shared" ]; then
+		mkdir -p "$root/home/tester/.cache"
+		mv "$shared" "$root/home/tester/.cache/uret"
+		chroot "$root" chown -R "$3" /home/tester
+	fi
 	for command in "make demo" "make check QUICK=1"; do
 		stage "Debian $1, $3: $command" "See the log." enter "$root" "$3" "cd ~/uret && $command"
 		tail -n 1 "$LOGS/Debian-$1,-$3:-$(tr ' ' - <<<"$command").log"
 	done
+	mv "$root/home/tester/.cache/uret" "$shared"
 	clear_trial "$root"
 	trap - EXIT
 }
@@ -96,12 +105,14 @@ clear_trial()
 
 for release in ${1:-12 13}; do
 	case $release in
-	12) codename=bookworm ;;
-	13) codename=trixie ;;
+	12) codename=bookworm users="root tester" ;;
+	13) codename=trixie users="tester root" ;;
 	*) die "Debian $release is not known here: 12 or 13" ;;
 	esac
-	for user in ${2:-root tester}; do
+	rm -rf "$FRESH/cache-$release"
+	for user in ${2:-$users}; do
 		trial "$release" "$codename" "${user/#user/tester}"
 	done
+	rm -rf "$FRESH/cache-$release"
 done
 echo "make demo and make check QUICK=1 pass on new machines."
