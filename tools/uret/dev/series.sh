@@ -186,10 +186,10 @@ mails()
 	done
 }
 
-# same_patch FILE FILE: but for where in the files it applies
+# same_patch FILE FILE: but for where in the files it applies, and what git finds above that
 same_patch()
 {
-	local places='/^index /d; s/^@@ -[0-9,]* +[0-9,]* @@/@@/'
+	local places='/^index /d; s/^@@ .*/@@/'
 	[ -f "$2" ] && cmp -s <(sed "$places" "$1") <(sed "$places" "$2")
 }
 
