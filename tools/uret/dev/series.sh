@@ -11,8 +11,8 @@
 #	series.sh verify		check that edit and refresh change nothing, and that each topic
 #					applies on what it needs
 #
-# A commit is made once, and found again by a ref whose name is a hash of all that went into it and into
-# its ancestors.
+# Each commit is made once.  A ref finds the commit again: the name of the ref is a hash of the content of the
+# commit and of its ancestors.
 
 . "$(dirname "$0")/../lib.sh"
 toolchain
@@ -174,6 +174,13 @@ commits()
 	TIP=$(git -C "$SOURCE" rev-parse "$TIP")
 }
 
+# The whole series.
+all_commits()
+{
+	# shellcheck disable=SC2046
+	commits yes $(topics)
+}
+
 # mails DIR RANGE: writes the patches as they are kept, and prints their names in order
 mails()
 {
@@ -224,8 +231,7 @@ format()
 		commits yes $needs "$2"
 	else
 		base=pristine
-		# shellcheck disable=SC2046
-		commits yes $(topics)
+		all_commits
 	fi
 	rm -rf "$out" && mkdir -p "$out"
 	git -C "$SOURCE" format-patch -q --cover-letter --cover-from-description=none -o "$out" "$base..$TIP"
@@ -283,7 +289,9 @@ refresh()
 		die "a git am or git rebase in $dir has not ended" "End it there first."
 	new=$BUILD/refresh
 	rm -rf "$new" && mkdir -p "$new"
-	mapfile -t names < <(mails "$new" "$(<"$dir.base")..$(git -C "$dir" rev-parse HEAD)")
+	# Not by a process substitution, which would hide an error: patches that are not listed are removed.
+	mails "$new" "$(<"$dir.base")..$(git -C "$dir" rev-parse HEAD)" >"$new/order"
+	mapfile -t names <"$new/order"
 	[ ${#names[@]} != 0 ] || die "$dir has no commit on top of the topics before $1"
 
 	# A patch keeps its files; one whose subject has changed gets those of the patch in its place.
@@ -308,8 +316,7 @@ refresh()
 		[[ " ${names[*]} " == *" $patch "* ]] || rm "$TOP/patches/$1/$patch"
 	done
 	ENTRIES=$(entries)
-	# shellcheck disable=SC2046
-	commits yes $(topics)
+	all_commits
 	git -C "$TOP" diff --stat -- patches
 }
 
@@ -338,15 +345,13 @@ verify()
 ENTRIES=$(entries)
 case ${1:-} in
 checkout)
-	# shellcheck disable=SC2046
-	commits yes $(topics)
+	all_commits
 	# Also after a change in the tree by hand.
 	{ [ "$(git -C "$SOURCE" rev-parse HEAD)" = "$TIP" ] && git -C "$SOURCE" diff --quiet HEAD; } ||
 		stage "source tree" "Remove $SOURCE to start over." git -C "$SOURCE" checkout -qf --detach "$TIP"
 	;;
 list)
-	# shellcheck disable=SC2046
-	commits yes $(topics)
+	all_commits
 	git -C "$SOURCE" log --reverse --format='%h %s' "pristine..$TIP"
 	;;
 format) format "${2:-}" "${3:-}" ;;

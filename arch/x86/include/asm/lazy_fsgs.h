@@ -25,10 +25,10 @@ static __always_inline bool task_fsgs_in_cpu(const struct task_struct *task)
 #include <linux/user-return-notifier.h>
 
 /**
- * struct lazy_fsgs - FS and GS whose restore is deferred while kernel threads run
+ * struct lazy_fsgs - FS and GS with a restore that is deferred while kernel threads run
  * @task: the task that deferred the restore.  Its thread holds its FS and GS, whatever
  *	the registers hold.
- * @cpu: the CPU whose registers hold them, or -1
+ * @cpu: the CPU with FS and GS in its registers, or -1
  * @leave: restores FS, GS and what goes with them for @task, as @next needs its own.
  *	@next is current if another reason requires the restore.  Called with interrupts
  *	disabled, possibly in the middle of a context switch.
@@ -54,7 +54,7 @@ struct lazy_fsgs {
 #define LAZY_FSGS_TAKEN		((struct lazy_fsgs *)1)
 
 /**
- * struct lazy_fsgs_cpu - whose FS and GS the registers of a CPU hold
+ * struct lazy_fsgs_cpu - the owner of FS and GS in the registers of a CPU
  * @lazy: NULL: those of current; LAZY_FSGS_TAKEN: values that no task
  *	needs
  * @task: the task of @lazy
@@ -123,7 +123,7 @@ static __always_inline bool lazy_fsgs_are_here(const struct lazy_fsgs *lazy)
 
 /**
  * lazy_fsgs_defer() - defer the restore of FS and GS on this CPU
- * @lazy: whose callbacks are set, and @cpu is -1
+ * @lazy: the entry, with callbacks, and with @cpu -1
  * @saved: memory has all that is in the registers
  * @restore: see struct lazy_fsgs_cpu
  *
