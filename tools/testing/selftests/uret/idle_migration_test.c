@@ -103,15 +103,25 @@ static void *run_vcpu(void *arg)
 	return NULL;
 }
 
+/*
+ * Otherwise the vCPU may preempt a waker that has just woken it, and leave the CPU to the
+ * waker instead of to the idle task.
+ */
+static void wake(struct migration *m, int cpu)
+{
+	set_priority(1);
+	migration_wake(m, cpu, MIGRATIONS);
+}
+
 static void *waker_0(void *arg)
 {
-	migration_wake(arg, 0, MIGRATIONS);
+	wake(arg, 0);
 	return NULL;
 }
 
 static void *waker_1(void *arg)
 {
-	migration_wake(arg, 1, MIGRATIONS);
+	wake(arg, 1);
 	return NULL;
 }
 
