@@ -6,7 +6,7 @@
 
 . "$(dirname "$(readlink -f "$0")")/functions.sh"
 
-VMS=100
+VMS=${VMS:-100}
 SERVER=/sys/kernel/debug/sched/fair_server/cpu1/runtime
 
 [ "$(grep -c '^processor' /proc/cpuinfo)" = 2 ] || skip_all "only one CPU, or more than two"
