@@ -66,7 +66,7 @@ pub struct Machine {
     /// NMIs and machine checks.
     storm: Option<Storm>,
     /// QEMU's clock: an instruction takes two to the power of this, in ns.
-    shift: u32,
+    pub shift: u32,
 }
 
 /// What became of it.
@@ -80,6 +80,9 @@ pub struct Output {
     /// How long it took.
     pub seconds: u64,
 }
+
+/// By default, an instruction in QEMU takes 2 to the power of this, in nanoseconds.
+pub const USUAL_SHIFT: u32 = 3;
 
 /// The run in which a task spins all the time.
 pub const LAST_VM: &str = "last-vm";
@@ -101,7 +104,7 @@ impl Machine {
             counting: None,
             storm: None,
             // Waiting beside a task that spins takes fewer instructions if they are slow.
-            shift: if run == LAST_VM { 6 } else { 3 },
+            shift: if run == LAST_VM { 6 } else { USUAL_SHIFT },
         }
     }
 

@@ -10,7 +10,7 @@ use anyhow::Result;
 
 use crate::bench::check_plugin;
 use crate::judge::{block, compare, ktap, splat, statuses, Block, Outcome, Verdict};
-use crate::machine::{Images, Machine, Output, Vehicle, LAST_VM};
+use crate::machine::{Images, Machine, Output, Vehicle, LAST_VM, USUAL_SHIFT};
 
 /// A boot: what it runs, and its time limit in seconds.
 struct Boot {
@@ -22,6 +22,8 @@ struct Boot {
     special: Option<(u32, &'static str)>,
     /// How many NMIs to inject.
     nmis: u64,
+    /// Whether everything takes many times as long as usual.
+    slow: bool,
 }
 
 impl Boot {
@@ -29,6 +31,10 @@ impl Boot {
         let mut machine = Machine::new(self.vehicle, self.run, self.limit, work);
         if let Some((cpus, options)) = self.special {
             machine = machine.with(cpus, options);
+        }
+        if self.slow {
+            // With slow instructions, a CPU would handle ticks and nothing else.
+            machine.shift = USUAL_SHIFT;
         }
         match self.nmis {
             0 => machine,
@@ -99,6 +105,7 @@ fn boots(images: &Images, check: &Check) -> Vec<Boot> {
         images: images.clone(),
         special,
         nmis: 0,
+        slow: check.slow != 1,
     };
     let vehicles: &[_] = match check.svm_only {
         true => &[(Vehicle::Qemu, 1)],
@@ -345,6 +352,7 @@ pub fn demo(images: &Images, work: &Path) -> Result<bool> {
             images: images.clone(),
             special: None,
             nmis: 0,
+            slow: false,
         })
         .into();
     let mut good = true;
