@@ -39,6 +39,9 @@ const MODULES: u64 = 0xffff_ffff_a000_0000;
 const HOST_TR: u64 = 0x40;
 const IF: u64 = 1 << 9;
 
+/// How often to try to inject a machine check into an idle CPU, for each machine check of the second half.
+const IDLE_TRIES: usize = 100;
+
 /// The longest gap between two, in microseconds.
 const LONGEST_GAP: u64 = 500;
 
@@ -130,9 +133,18 @@ impl Storm {
                 ))
             );
             if since == 0 && nmi + 3 < self.nmis {
-                gaps.wait();
                 let cpu = nmi / MACHINE_CHECK_EVERY % u64::from(cpus);
-                injected.extend(qmp.machine_check(cpu)?);
+                // A busy machine is seldom idle: wait for that.
+                let wait_for_idle =
+                    self.window && nmi >= self.nmis / 2 && !injected.contains(&Place::IdleWindow);
+                for _ in 0..if wait_for_idle { IDLE_TRIES } else { 1 } {
+                    gaps.wait();
+                    let place = qmp.machine_check(cpu, wait_for_idle)?;
+                    injected.extend(place);
+                    if place.is_some() {
+                        break;
+                    }
+                }
             }
         }
         let times = |place| injected.iter().filter(|it| **it == place).count();
@@ -303,11 +315,13 @@ impl Qmp {
         Ok(())
     }
 
-    /// Injects a machine check, unless a guest may get it: QEMU does not look whether it is
-    /// intercepted. Returns where the CPU was.
-    fn machine_check(&mut self, cpu: u64) -> Result<Option<Place>> {
+    /// Injects a machine check, unless a guest may get the machine check: QEMU ignores the
+    /// intercept of #MC. With `idle`, only if the CPU is idle with guest state loaded. Returns the
+    /// place of the CPU.
+    fn machine_check(&mut self, cpu: u64, idle: bool) -> Result<Option<Place>> {
         self.stopped(|qmp| {
-            let place = Place::of(&qmp.monitor(cpu, "info registers")?);
+            let place = Place::of(&qmp.monitor(cpu, "info registers")?)
+                .filter(|place| !idle || *place == Place::IdleWindow);
             if place.is_some() {
                 let said = qmp.monitor(cpu, &format!("mce {cpu} {MACHINE_CHECK}"))?;
                 ensure!(said.is_empty(), "mce: {said}");
