@@ -1,43 +1,64 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/*
- * uret - MSRs that keep a guest's value until this CPU returns to user mode
- *
- * Some MSRs matter to user mode only: those of SYSCALL, TSC_AUX and others.
- * While a CPU runs the kernel they may hold any value.  uret keeps track of
- * which of them differ from the host's value on each CPU, and puts back
- * exactly those, just before the CPU returns to user mode.
- *
- * A user of the registry
- *
- *  - adds its MSRs with uret_add(), once, and gets a slot for each;
- *  - sets them with uret_set() or uret_set_values() whenever it is about to
- *    need its own values.  They stay until the CPU returns to user mode, or
- *    until the user calls uret_drop(), whichever is first, so that a set must
- *    be repeated whenever a return to user mode may have come between;
- *  - gives everything back with uret_del().
- *
- * An owner is any address that is the caller's alone.  THIS_MODULE will do,
- * but for built-in code, where it is NULL; NULL is refused.
- *
- * A CPU that comes online, or wakes up from a sleep in which it lost power,
- * reads the host's values of all slots; one that goes there puts them back.  The
- * host's values must not change otherwise.
- */
 #ifndef _LINUX_URET_H
 #define _LINUX_URET_H
 
+/*
+ * uret - MSRs that keep a guest's value until the CPU returns to user mode
+ *
+ * Only user mode can observe some MSRs: those of SYSCALL, TSC_AUX and others.  While a
+ * CPU runs the kernel, such an MSR may hold any value.  The registry tracks on each CPU
+ * which MSRs differ from the host's value, and restores exactly those, just before the
+ * CPU returns to user mode.
+ *
+ * API overview:
+ *
+ *	slot = uret_add(owner, msr);		// once
+ *	err = uret_set(slot, value, mask);	// whenever the value is needed
+ *	err = uret_set_values(&values);		// the same for several slots
+ *	err = uret_get(slot, &value);		// what the MSR holds, without RDMSR
+ *	uret_drop(owner);			// restore now
+ *	err = uret_read_host(owner);		// after a change of the host's value
+ *	slot = uret_find(msr);
+ *	uret_del(owner);
+ *
+ * A set lasts until the CPU returns to user mode, or until uret_drop(): repeat the set
+ * whenever a return to user mode may have come between.
+ *
+ * An owner is an address that is unique to the owner.  THIS_MODULE is one, except for
+ * built-in code, where it is NULL.
+ *
+ * Example:
+ *
+ *	static int slot;
+ *
+ *	slot = uret_add(THIS_MODULE, MSR_TSC_AUX);
+ *	if (slot < 0)
+ *		return slot;
+ *
+ *	guard(preempt)();
+ *	err = uret_set(slot, 42, -1ull);
+ *
+ * RDTSCP returns 42 in this context until the CPU returns to user mode.  See also
+ * virt/uret/samples.
+ *
+ * The registry reads the host's values on uret_add(), and on each CPU that comes online
+ * or wakes up from a sleep.  They must not change otherwise; a CPU that goes offline, or
+ * to sleep, restores them.
+ */
+
 #include <linux/bits.h>
+#include <linux/errno.h>
 #include <linux/types.h>
 
 /* Slots are bits of one machine word. */
 #define URET_MAX_SLOTS	BITS_PER_LONG
 
 /**
- * struct uret_values - what a user wants its slots to hold
- * @load: the slots that shall be set, as a bitmap
- * @partial: those of them of which only some bits count, see @mask
+ * struct uret_values - values for several slots
+ * @load: bitmap of the slots to set
+ * @partial: bitmap of those slots in @load that have a mask
  * @data: the value of each slot in @load
- * @mask: for the slots in @partial, the bits of @data that count; the others are
+ * @mask: for each slot in @partial, the bits of @data to set; all other bits are set to
  *	the host's
  */
 struct uret_values {
@@ -47,35 +68,37 @@ struct uret_values {
 	u64 mask[URET_MAX_SLOTS];
 };
 
+#if IS_ENABLED(CONFIG_URET)
+
 /**
  * uret_add() - add an MSR to the registry
- * @owner: who will set it
- * @msr: its number
+ * @owner: the owner of the MSR
+ * @msr: the number of the MSR
  *
- * The MSR must be one that the kernel does not depend on before it returns to
- * user mode, whatever value, of those that @owner will set, it holds.  It is
- * read and written once, to see whether that faults, and read on every CPU.
+ * The kernel must not depend on the MSR before a return to user mode, for each value that
+ * @owner will set.  The registry reads and writes the MSR once, to see whether that
+ * faults, and reads the MSR on each CPU.
  *
  * Until uret_del(), each return to user mode costs a compare and a branch.
  *
  * Context: Task context, without the CPU hotplug lock.  May sleep.
  * Return: The slot, from 0 to URET_MAX_SLOTS - 1, or
- *  * -EIO: reading or writing the MSR faults, on some CPU;
- *  * -ENOSPC: all slots are taken;
- *  * -EEXIST: @owner has added it before;
- *  * -EBUSY: another owner has it;
- *  * -EINVAL: @owner is NULL, or it is one of the bases of FS and GS, which
- *    are switched with each task;
- *  * -ENODEV: uret is built in, and failed to initialize.
+ *  * -EIO: a read or a write of the MSR faults on a CPU;
+ *  * -ENOSPC: all slots are in use;
+ *  * -EEXIST: @owner has added the MSR before;
+ *  * -EBUSY: another owner has the MSR;
+ *  * -EINVAL: @owner is NULL, or the MSR is a base of FS or GS, which is switched with
+ *    each task;
+ *  * -ENODEV: uret is not in the kernel, or has failed to initialize.
  */
 int uret_add(const void *owner, u32 msr);
 
 /**
- * uret_del() - give up all MSRs of an owner
- * @owner: as given to uret_add()
+ * uret_del() - remove all MSRs of an owner
+ * @owner: the owner, as passed to uret_add()
  *
- * Restores the host's values first, by an IPI to each CPU that holds others.  The
- * caller must not set one of its slots at the same time or later.
+ * Restores the host's values first, by an IPI to each CPU where a slot of @owner is dirty.
+ * The caller must not set a slot of @owner at the same time or later.
  *
  * Context: Task context, without the CPU hotplug lock.  May sleep.
  */
@@ -83,7 +106,7 @@ void uret_del(const void *owner);
 
 /**
  * uret_find() - find the slot of an MSR
- * @msr: its number
+ * @msr: the number of the MSR
  *
  * Context: Any.
  * Return: The slot, or -ENOENT.
@@ -91,70 +114,100 @@ void uret_del(const void *owner);
 int uret_find(u32 msr);
 
 /**
- * uret_set() - set an MSR of this CPU until it returns to user mode
+ * uret_set() - set an MSR of this CPU until the CPU returns to user mode
  * @slot: the slot, as returned by uret_add()
  * @value: the value
- * @mask: the bits of @value that count; the others are the host's
+ * @mask: the bits of @value to set; all other bits are set to the host's
  *
- * Writes the MSR only if its value is another one.  It must read back as written:
- * bits that a CPU ignores have to be 0.
+ * Writes the MSR only if the MSR holds another value.  The value must read back as
+ * written: bits that a CPU ignores must be 0.
  *
- * Context: Task context with preemption disabled; not from a user-return
- * notifier.
+ * Context: Task context with preemption disabled, outside of a user-return notifier.
  * Return: 0, or
- *  * -ENXIO: there is no such slot on this CPU;
- *  * -EIO: the CPU refused the value, and the MSR keeps the one it had;
- *  * -EPERM: the context is neither, and nothing was touched;
- *  * -EBUSY: a user-return notifier fires, and nothing was touched;
- *  * -ENODEV: uret is built in, and failed to initialize.
+ *  * -ENXIO: the CPU has no such slot;
+ *  * -EIO: the CPU refused the value; the MSR keeps the previous value;
+ *  * -EPERM: interrupt context, or preemption is enabled.  Nothing has changed;
+ *  * -EBUSY: a user-return notifier is running.  Nothing has changed;
+ *  * -ENODEV: uret is not in the kernel, or has failed to initialize.
  */
 int uret_set(unsigned int slot, u64 value, u64 mask);
 
 /**
- * uret_set_values() - set several MSRs of this CPU in one call
- * @values: which ones, and to what
+ * uret_set_values() - set several MSRs of this CPU by one call
+ * @values: the slots and the values
  *
- * One that fails does not keep the others from being set.
+ * After an error of one slot, the other slots are set nevertheless.
  *
- * Context: As uret_set().
- * Return: 0, or an error of one of them, as uret_set().
+ * Context: As for uret_set().
+ * Return: 0, or an error of one slot, as for uret_set().
  */
 int uret_set_values(const struct uret_values *values);
 
 /**
- * uret_get() - get what an MSR of this CPU holds, without reading it
+ * uret_get() - get the value that an MSR of this CPU holds, without RDMSR
  * @slot: the slot, as returned by uret_add()
- * @value: where to put it
+ * @value: set to the value
  *
  * Context: Preemption disabled.
- * Return: 0, or -ENXIO: there is no such slot on this CPU.
+ * Return: 0, or -ENXIO: the CPU has no such slot.
  */
 int uret_get(unsigned int slot, u64 *value);
 
 /**
- * uret_drop() - put the host's values back on this CPU, now
- * @owner: whose MSRs, as given to uret_add()
+ * uret_drop() - restore the host's values of an owner's MSRs on this CPU
+ * @owner: the owner, as passed to uret_add()
  *
- * Context: Task context; not from a user-return notifier.
+ * Context: Task context, outside of a user-return notifier.
  */
 void uret_drop(const void *owner);
 
 /**
- * uret_read_host() - read the host's values of this CPU again
- * @owner: of whose MSRs, as given to uret_add()
+ * uret_read_host() - read the host's values of an owner's MSRs on this CPU again
+ * @owner: the owner, as passed to uret_add()
  *
  * Context: Preemption disabled.
  * Return: 0, or
- *  * -EBUSY: some hold other values than the host's just now; these were not
- *    read;
- *  * -EIO: reading faulted.
+ *  * -EBUSY: a slot is dirty; it was not read;
+ *  * -EIO: a read faulted.
  */
 int uret_read_host(const void *owner);
 
-/* Between the C and the Rust part of uret.ko. */
-int uret_shim_init(void);
-void uret_shim_exit(void);
-void uret_cpu_up(void);
-void uret_cpu_down(void);
+#else
+
+static inline int uret_add(const void *owner, u32 msr)
+{
+	return -ENODEV;
+}
+
+static inline void uret_del(const void *owner) {}
+
+static inline int uret_find(u32 msr)
+{
+	return -ENOENT;
+}
+
+static inline int uret_set(unsigned int slot, u64 value, u64 mask)
+{
+	return -ENODEV;
+}
+
+static inline int uret_set_values(const struct uret_values *values)
+{
+	return -ENODEV;
+}
+
+static inline int uret_get(unsigned int slot, u64 *value)
+{
+	return -ENXIO;
+}
+
+static inline void uret_drop(const void *owner) {}
+
+static inline int uret_read_host(const void *owner)
+{
+	return 0;
+}
+
+#endif /* CONFIG_URET */
 
 #endif /* _LINUX_URET_H */

@@ -15,9 +15,9 @@ __rust_helper bool rust_helper_lazy_fsgs_on_cpu(unsigned int cpu)
 }
 
 __rust_helper void rust_helper_lazy_fsgs_defer(struct lazy_fsgs *lazy, bool saved,
-					       void (*restore)(void))
+					       void (*restore_tables)(void))
 {
-	lazy_fsgs_defer(lazy, saved, restore);
+	lazy_fsgs_defer(lazy, saved, restore_tables);
 }
 
 __rust_helper void rust_helper_lazy_fsgs_unsave(void)

@@ -45,7 +45,7 @@ __rust_helper void rust_helper_vmcb_set_null_selectors(struct vmcb *vmcb)
 	}
 }
 
-/* What a task wants in FSBASE and KERNEL_GS_BASE. */
+/* Set the bases of FS and of the user's GS to those of a task. */
 __rust_helper void rust_helper_vmcb_set_bases(struct vmcb *vmcb,
 					      const struct task_struct *task)
 {

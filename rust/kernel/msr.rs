@@ -99,16 +99,16 @@ impl Msr {
 /// Returns whether the tracepoint of MSR writes is enabled. That may change at any time.
 #[inline]
 pub fn writes_are_traced() -> bool {
-    // SAFETY: It is always safe to ask.
+    // SAFETY: Safe in any context.
     unsafe { bindings::msr_writes_are_traced() }
 }
 
-/// Makes a [`Result`] of what a helper that writes returns. Inlined, unlike [`to_result()`].
+/// Converts the return value of a helper to a [`Result`]. Inlined, unlike [`to_result()`].
 #[inline]
 fn written(error: c_int) -> Result {
     match error {
         0 => Ok(()),
-        // They know no other error.
+        // The helpers return no other error.
         _ => Err(EIO),
     }
 }

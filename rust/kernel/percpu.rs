@@ -37,8 +37,7 @@ pub struct PerCpu<T: Sync + 'static> {
     template: *const T,
 }
 
-// SAFETY: A handle is an address; `T: Sync` makes the access to what it leads to safe from
-// everywhere.
+// SAFETY: A handle is an address; `T: Sync` makes access to the variables safe from each CPU.
 unsafe impl<T: Sync> Send for PerCpu<T> {}
 // SAFETY: As above.
 unsafe impl<T: Sync> Sync for PerCpu<T> {}

@@ -2,7 +2,7 @@
 
 //! Preemption control.
 //!
-//! [`PreemptDisabled`] is to preemption what
+//! [`PreemptDisabled`] is to preemption as
 //! [`LocalInterruptDisabled`](crate::interrupt::LocalInterruptDisabled) is to interrupts: a token
 //! that proves that the current context cannot be preempted, and therefore stays on its CPU.
 //! [`IrqsDisabled`] proves that interrupts are disabled in the CPU, which implies it.
@@ -18,8 +18,8 @@ use crate::{
 
 /// A token that proves that preemption is disabled.
 ///
-/// Whoever holds a reference to it stays on one CPU and must not sleep. [`preempt_disable()`]
-/// returns an owned token, which enables preemption again when it is dropped.
+/// While a reference to the token exists, code stays on one CPU and must not sleep.
+/// [`preempt_disable()`] returns an owned token; the drop of that token enables preemption.
 ///
 /// # Invariants
 ///
@@ -33,7 +33,7 @@ use crate::{
 ///
 /// let token = preempt_disable();
 /// let cpu = token.cpu();
-/// // No matter what happens in between, this is the same CPU.
+/// // The CPU is the same until the token is dropped.
 /// assert_eq!(cpu, token.cpu());
 /// ```
 pub struct PreemptDisabled(NotThreadSafe);
@@ -68,7 +68,7 @@ impl PreemptDisabled {
     /// interrupts are disabled, or it is itself an interrupt.
     #[inline]
     pub unsafe fn assume_disabled<'a>() -> &'a Self {
-        // INVARIANT: Nobody owns it, and references to it are only handed out below.
+        // INVARIANT: The token has no owner, and only the return below creates references.
         const TOKEN: &PreemptDisabled = &PreemptDisabled(NotThreadSafe);
 
         // SAFETY: It is always safe to call `preemptible()`.
@@ -103,7 +103,7 @@ impl IrqsDisabled {
     /// Interrupts must be disabled in the CPU for the whole lifetime `'a`.
     #[inline]
     pub unsafe fn assume_disabled<'a>() -> &'a Self {
-        // INVARIANT: Nobody owns it, and references to it are only handed out below.
+        // INVARIANT: The token has no owner, and only the return below creates references.
         const TOKEN: &IrqsDisabled = &IrqsDisabled(PreemptDisabled(NotThreadSafe));
 
         // SAFETY: It is always safe to call `lockdep_assert_irqs_disabled()`.

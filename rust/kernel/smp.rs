@@ -65,8 +65,8 @@ where
     let mut f = Some(f);
     let arg = (&raw mut f).cast();
 
-    // SAFETY: `arg` is what `call::<F>` expects, and stays so until this returns; `F: Send` allows
-    // to call it elsewhere.
+    // SAFETY: `arg` is of the type that `call::<F>` expects, and valid until this returns; `F: Send`
+    // allows the call on another CPU.
     to_result(unsafe {
         bindings::smp_call_function_single(cpu.as_u32() as c_int, Some(call::<F>), arg, true)
     })

@@ -79,12 +79,12 @@ impl GuestState {
         Self(Area { vmcb, pa })
     }
 
-    /// Stores into the VMCB what this CPU has, but for GSBASE, which is the host's in kernel mode:
-    /// the VMCB keeps the one it has.
+    /// Executes VMSAVE to the VMCB, except for GSBASE, which is the host's in kernel mode: the VMCB
+    /// keeps its GSBASE.
     ///
     /// # Errors
     ///
-    /// [`EIO`] if SVM is not enabled on this CPU; the VMCB keeps all it has.
+    /// [`EIO`]: SVM is not enabled on this CPU. The VMCB has not changed.
     #[inline]
     pub fn save(&self, _irqs: &IrqsDisabled) -> Result {
         // SAFETY: By the type invariants.
@@ -102,15 +102,15 @@ impl GuestState {
 /// # Invariants
 ///
 /// As long as [`restore()`](ThisCpu::restore) may be called, `vmcb` is 0, or the address of a page
-/// as in [`Area`], for which `pa` is right, and which has what is the host's on the CPU that the
-/// variable belongs to.
+/// as in [`Area`], with `pa` as its physical address, that has the host's state of the CPU of the
+/// variable.
 pub struct HostState {
     vmcb: Atomic<usize>,
     pa: Atomic<usize>,
 }
 
 impl HostState {
-    /// Makes one that has nothing yet.
+    /// Creates a variable without a page.
     pub const fn new() -> Self {
         // INVARIANT: `vmcb` is 0.
         Self {
@@ -140,19 +140,19 @@ impl Default for HostState {
 }
 
 impl ThisCpu<'_, HostState> {
-    /// Saves it from this CPU.
+    /// Saves the state of this CPU.
     ///
-    /// FS, GS and LDTR are saved as null. Of what is left nothing may change later, but for the
+    /// FS, GS and LDTR are saved as null. The other state must not change later, except for the
     /// bases of FS and of the user's GS.
     ///
     /// # Errors
     ///
-    /// [`EIO`] if SVM is not enabled on this CPU.
+    /// [`EIO`]: SVM is not enabled on this CPU.
     ///
     /// # Safety
     ///
-    /// - `vmcb` must be valid, its address be `pa`, and both stay so until another one is saved, or
-    ///   [`restore()`](Self::restore) is not called any more; nobody else may use it.
+    /// - `vmcb` must be valid, with the physical address `pa`, and used by no other code, until another
+    ///   page is saved or the last call of [`restore()`](Self::restore).
     /// - This CPU must have the host's state.
     pub unsafe fn save(&self, vmcb: *mut bindings::vmcb, pa: usize) -> Result {
         // INVARIANT: By the safety requirements of this function.
@@ -161,31 +161,30 @@ impl ThisCpu<'_, HostState> {
         area.save()?;
         // SAFETY: By the type invariants.
         unsafe { bindings::vmcb_set_null_selectors(vmcb) };
-        // INVARIANT: It was saved on this CPU.
+        // INVARIANT: The page has the state of this CPU.
         self.pa.store(pa, Relaxed);
         self.vmcb.store(vmcb.expose_provenance(), Relaxed);
         Ok(())
     }
 
-    /// Loads it; from now on exceptions use the interrupt stacks again.
+    /// Restores the state; exceptions use the interrupt stacks again.
     ///
-    /// With `task`, the bases of FS and of the user's GS are those that the thread of that task
-    /// holds; without, the caller loads both afterwards.
+    /// With `task`, the bases of FS and of the user's GS come from the thread struct of that task;
+    /// without `task`, the caller loads both afterwards.
     ///
     /// An NMI between the two steps finds the host's TR, and uses no interrupt stack.
     ///
     /// # Errors
     ///
-    /// - [`ENXIO`] if nothing was saved.
-    /// - [`EIO`] if SVM is not enabled on this CPU any more.
+    /// - [`ENXIO`]: no state was saved.
+    /// - [`EIO`]: SVM is not enabled on this CPU any more.
     ///
-    /// On an error, exceptions still use no interrupt stacks, and user mode must not run. In a
-    /// reboot, SVM was disabled after the host's state was restored, so that VMLOAD has not loaded
-    /// a guest's since: that is no error.
+    /// After an error, exceptions still use no interrupt stacks, and user mode must not run. In a
+    /// reboot, SVM is disabled after the host's state was restored: that is no error.
     ///
     /// # Safety
     ///
-    /// `task` must be alive, and FS and GS of it, or of no task, be what the registers shall hold.
+    /// `task` must be alive, and the registers may hold FS and GS of that task, or of no task.
     #[inline]
     pub unsafe fn restore(
         &self,
@@ -195,11 +194,11 @@ impl ThisCpu<'_, HostState> {
         let area = self.area()?;
 
         if let Some(task) = task {
-            // SAFETY: The page is valid by the type invariants, and the caller vouches for the
+            // SAFETY: The page is valid by the type invariants, and the caller guarantees the
             // task.
             unsafe { bindings::vmcb_set_bases(area.vmcb, task.as_ptr()) };
         }
-        // SAFETY: By the type invariants, the page has what the kernel has had on this CPU.
+        // SAFETY: By the type invariants, the page has the host's state of this CPU.
         let loaded = done(unsafe { bindings::vmload(area.pa) });
 
         if loaded.is_ok() || is_shutting_down() {

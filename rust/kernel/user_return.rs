@@ -64,7 +64,7 @@ use crate::{
     types::Opaque, //
 };
 
-/// What a user-return notifier does.
+/// The callback of a user-return notifier.
 ///
 /// The implementing type holds the notifier's data for one CPU.
 pub trait Callback: Sync + Sized + 'static {
@@ -246,7 +246,7 @@ impl<T: Callback> ThisCpu<'_, Notifier<T>> {
         let armed = self.is_armed();
 
         if armed {
-            // SAFETY: It is armed, and the caller vouches for the rest.
+            // SAFETY: The notifier is armed, and the caller guarantees all else.
             unsafe { self.remove() };
         }
         armed
@@ -342,7 +342,7 @@ fn differ(
 ///     returns.arm()?;
 ///     assert_eq!(returns.arm(), Err(EBUSY));
 /// }
-/// // Whatever CPU it was armed on:
+/// // On any CPU:
 /// drop(registration);
 /// drop(enabled);
 /// # Ok::<(), Error>(())
@@ -362,7 +362,7 @@ impl<T: Callback> Registration<T> {
     ///
     /// [`EBUSY`] if there is a registration for this variable already.
     pub fn new(notifier: PerCpu<Notifier<T>>) -> Result<Self> {
-        // The first CPU's notifier decides who owns them all.
+        // The notifier of the first CPU decides the owner of all.
         let (_, first) = notifier.possible_cpus().next().ok_or(ENODEV)?;
         first
             .claimed
@@ -488,7 +488,7 @@ mod tests {
         preempt::preempt_disable, //
     };
 
-    /// What a callback does besides counting.
+    /// The action of a callback besides counting.
     const COUNT: u32 = 0;
     const DISARM: u32 = 1;
     const DISARM_OTHER: u32 = 2;
@@ -520,7 +520,7 @@ mod tests {
                     this.disarm();
                     this.refused.store(this.is_armed(), Relaxed);
                 }
-                // As anybody else may who is on this CPU.
+                // Any code on this CPU may do so.
                 DISARM_CHECKED => {
                     let disarmed = TEST.this_cpu(this.token()).disarm() == Ok(true);
                     this.refused.store(!disarmed, Relaxed);

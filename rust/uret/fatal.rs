@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The end of what can be restored.
+//! The stop of the machine, where the host's state cannot be restored.
 
 use kernel::{
     bindings,
     str::CStr, //
 };
 
-/// Stops the machine: rather that than user mode with a guest's values.
+/// Stops the machine, so that user mode does not run with a guest's values.
 ///
-/// A Rust `panic!` is a `BUG()`, which ends the current task only.
+/// A Rust `panic!` is a `BUG()`, which only ends the current task.
 #[cold]
 pub(crate) fn fatal(message: &'static CStr) -> ! {
     // SAFETY: Both are strings, as the format says.

@@ -2,17 +2,12 @@
 
 //! The registry: slots of MSRs, their values on each CPU, and the notifier that restores them.
 //!
-//! On each CPU the notifier is armed while some slot is dirty. Other CPUs reach a CPU by an IPI, so
-//! that nothing here waits for a task there.
+//! The notifier of a CPU is armed while a slot is dirty there. One CPU reaches another one by an
+//! IPI: nothing here waits for a task.
 
 use kernel::{
     bindings,
     define_per_cpu,
-    lazy_fsgs::{
-        deferred_on,
-        leave_all, //
-    },
-    msr::Msr,
     percpu::ThisCpu,
     preempt::{
         in_task,
@@ -38,38 +33,51 @@ use kernel::{
         Callback,
         Enabled,
         Firing,
-        Notifier,
-        Registration, //
+        Notifier, //
     },
     warn_on, //
 };
 
 use crate::{
-    cpu::{
-        Counter,
-        Cpu,
-        Done,
-        Event,
-        Hardware,
-        PerSlot,
-        Slot, //
-    },
     fatal,
-    slots::{
-        Owner,
-        Slots, //
-    },
-    trace, //
+    Arch, //
 };
 
-/// What the registry keeps for each CPU.
+pub(crate) mod arch;
+pub(crate) mod cpu;
+pub(crate) mod hw;
+pub(crate) mod slot;
+pub(crate) mod slots;
+mod trace;
+
+use arch::Arch as _;
+use cpu::{
+    Counter,
+    Cpu,
+    SetOutcome, //
+};
+use hw::{
+    Event,
+    MsrOps, //
+};
+use slot::{
+    PerSlot,
+    Slot,
+    SlotMask, //
+};
+use slots::{
+    Owner,
+    Slots, //
+};
+
+/// The state of the registry on one CPU.
 pub(crate) struct State {
     pub(crate) cpu: Cpu,
-    /// The task that armed the notifier. Only ever compared.
+    /// The address of the task that armed the notifier, for comparison only.
     armed_by: Atomic<usize>,
-    /// How often the notifier fired.
+    /// Calls of the notifier.
     pub(crate) fired: Counter,
-    /// How often it did so while another task was current than the one that had armed it.
+    /// Calls of the notifier in another task than the task that armed the notifier.
     pub(crate) fired_other: Counter,
 }
 
@@ -83,21 +91,21 @@ define_per_cpu! {
     });
 }
 
-/// The slots. Changed under `CHANGE` only.
+/// The slots. Changes need [`LOCK`].
 ///
-/// Every slot in use was added by [`add()`], whose caller vouches for the values of its MSR.
+/// [`add()`] has added every slot in use, with a guarantee of its caller for the values of the MSR.
 pub(crate) static SLOTS: Slots = Slots::new();
 
 kernel::sync::global_lock! {
-    // SAFETY: Initialized by `Users::new()`, before any code can call the registry.
-    unsafe(uninit) static CHANGE: Mutex<Count> = Count {
-        users: 0,
+    // SAFETY: Initialized by `Registration::new()`, before any code can call the registry.
+    unsafe(uninit) static LOCK: Mutex<Users> = Users {
+        nr: 0,
         enabled: None,
     };
 }
 
-/// Whether `CHANGE` is initialized and the notifiers may be armed. KVM that is built in calls the
-/// registry even if that has failed to initialize.
+/// Whether the registry is initialized. KVM that is built in calls the registry even if the
+/// initialization has failed.
 static READY: Atomic<bool> = Atomic::new(false);
 
 /// Returns [`ENODEV`] unless the registry has been initialized.
@@ -109,83 +117,84 @@ pub(crate) fn check_ready() -> Result {
     }
 }
 
-/// How many users may set slots, and what has returns to user mode look for the notifier meanwhile.
-struct Count {
-    users: usize,
+/// The users that may set slots. While there is one, returns to user mode look for the notifier.
+struct Users {
+    nr: usize,
     enabled: Option<Enabled>,
 }
 
-/// The beginning and the end of all users. It allows the notifiers to be armed.
-pub(crate) struct Users {
-    _registration: Registration<State>,
+/// The registration of the notifier on all CPUs. Exists as long as the registry can be used.
+pub(crate) struct Registration {
+    _notifier: kernel::user_return::Registration<State>,
 }
 
-impl Users {
+impl Registration {
     /// # Safety
     ///
-    /// May be called once, and before any function of this file.
+    /// Must be called once, and before any other function of this file.
     pub(crate) unsafe fn new() -> Result<Self> {
-        // SAFETY: The caller vouches for that.
-        unsafe { CHANGE.init() };
-        let users = Self {
-            _registration: Registration::new(STATE)?,
+        // SAFETY: This is the only call.
+        unsafe { LOCK.init() };
+        let registration = Self {
+            _notifier: kernel::user_return::Registration::new(STATE)?,
         };
 
         READY.store(true, Release);
-        Ok(users)
+        Ok(registration)
     }
 }
 
-impl Drop for Users {
+impl Drop for Registration {
     fn drop(&mut self) {
         READY.store(false, Relaxed);
-        // Restore even if a user forgot `stop()`: the callback is about to be unloaded.
-        let mut count = CHANGE.lock();
+        // Restore even if a user forgot `put()`: the callback is about to be unloaded.
+        let mut users = LOCK.lock();
 
-        if count.users != 0 {
-            restore_everywhere();
-            count.enabled = None;
+        if users.nr != 0 {
+            flush_everywhere();
+            users.enabled = None;
         }
     }
 }
 
-/// Enables the notifier. Must precede the first set.
-pub(crate) fn start() {
-    let mut count = CHANGE.lock();
+/// Adds a user, which enables the notifier. Must precede the first set of that user.
+pub(crate) fn get_user() {
+    let mut users = LOCK.lock();
 
-    if count.users == 0 {
-        count.enabled = Some(Enabled::new());
+    if users.nr == 0 {
+        users.enabled = Some(Enabled::new());
     }
-    count.users += 1;
+    users.nr += 1;
 }
 
-/// Undoes [`start()`].
+/// Undoes [`get_user()`].
 ///
-/// No slot is set any more, but the last values may still be where a vCPU, or its thread when it
-/// was killed, has left them, on a CPU that has gone idle. Without the notifier the next task there
-/// would see them.
-pub(crate) fn stop() {
-    let mut count = CHANGE.lock();
+/// The user sets no slot any more. A CPU that has gone idle may still hold the last values of a
+/// vCPU, or of a vCPU's thread that was killed: flush them, as the next task there would see them
+/// without the notifier.
+pub(crate) fn put_user() {
+    let mut users = LOCK.lock();
 
-    count.users = count.users.saturating_sub(1);
-    if count.users == 0 {
-        restore_everywhere();
-        count.enabled = None;
+    users.nr = users.nr.saturating_sub(1);
+    if users.nr == 0 {
+        flush_everywhere();
+        users.enabled = None;
     }
 }
 
-/// Restores all slots, FS and GS on every CPU that holds other values than the host's, by an IPI.
+/// Restores all slots and all deferred state on each CPU that is dirty or defers, by an IPI.
 ///
-/// A CPU that is offline has restored them on its way there.
-fn restore_everywhere() {
-    let holds_others =
-        |&(cpu, state): &(_, &Notifier<State>)| state.cpu.dirty() != 0 || deferred_on(cpu);
+/// A CPU that is offline was restored on the way there.
+fn flush_everywhere() {
+    let must_flush = |&(cpu, state): &(_, &Notifier<State>)| {
+        !state.cpu.dirty().is_empty() || Arch::is_deferred_on(cpu)
+    };
 
-    for (cpu, _) in STATE.possible_cpus().filter(holds_others) {
+    for (cpu, _) in STATE.possible_cpus().filter(must_flush) {
         let _ = call_on_cpu(cpu, |irqs| {
             if let Some(not_in_nmi) = NotInNmi::new() {
-                leave_all(&not_in_nmi);
-                restore_in_ipi(irqs, &not_in_nmi, usize::MAX);
+                Arch::flush_deferred(&not_in_nmi);
+                restore_in_ipi(irqs, &not_in_nmi, SlotMask::ALL);
             }
         });
     }
@@ -195,31 +204,32 @@ fn restore_everywhere() {
 ///
 /// # Invariants
 ///
-/// It is task context with preemption disabled, and no callback of a notifier. The [`Users`] exist
-/// as long as this.
+/// The context is task context with preemption disabled, outside of a callback of a notifier. The
+/// [`Registration`] outlives this proof.
 pub(crate) struct Setter<'a>(&'a PreemptDisabled);
 
 impl<'a> Setter<'a> {
     /// # Safety
     ///
-    /// It must be that context for `'a`, and the caller one for whom slots were added.
+    /// The context must be as the type invariants say for `'a`, and slots must have been added for
+    /// the caller.
     #[inline(always)]
     pub(crate) unsafe fn assume(token: &'a PreemptDisabled) -> Self {
         if cfg!(CONFIG_URET_DEBUG) {
             warn_on!(!in_task());
         }
-        // INVARIANT: The caller vouches for the context. Slots are added while the `Users` exist,
-        // and who has added some keeps uret.ko.
+        // INVARIANT: The caller guarantees the context. Slots are added while the `Registration`
+        // exists, and an owner of slots keeps uret.ko loaded.
         Self(token)
     }
 
-    /// Returns a proof for as long as `f` runs, or an error if the context is another one.
+    /// Checks the context, and calls `f` with a proof of it.
     ///
     /// # Errors
     ///
-    /// - [`EPERM`] in an interrupt, or with preemption enabled.
-    /// - [`EBUSY`] in a callback of a notifier.
-    /// - [`ENODEV`] if the registry was not initialized.
+    /// - [`EPERM`]: interrupt context, or preemption is enabled.
+    /// - [`EBUSY`]: a callback of a notifier is running.
+    /// - [`ENODEV`]: the registry was not initialized.
     #[inline(always)]
     pub(crate) fn check<R>(f: impl FnOnce(&Setter<'_>) -> Result<R>) -> Result<R> {
         if !in_task() || preemptible() {
@@ -233,35 +243,34 @@ impl<'a> Setter<'a> {
             return Err(EBUSY);
         }
         check_ready()?;
-        // INVARIANT: Just checked. The drop of the `Users` waits until preemption is enabled.
+        // INVARIANT: Just checked. The drop of the `Registration` waits until preemption is enabled.
         f(&Setter(token))
     }
 }
 
-/// The real MSRs of this CPU.
+/// The MSRs of the current CPU, with the tracepoints of the registry.
 ///
-/// Each of the tracepoints on the way is a NOP, and a place where the compiler must have room for
-/// a call. With `TRACED` false, as almost always, there are none.
-struct ThisCpuMsrs<'a, const TRACED: bool>(&'a PreemptDisabled);
+/// Each tracepoint on the way is a NOP, and a place where the compiler must have room for a call.
+/// With `TRACED` false, as almost always, there is none.
+struct CpuMsrs<'a, const TRACED: bool>(<Arch as arch::Arch>::Msrs<'a, TRACED>);
 
-impl<const TRACED: bool> Hardware for ThisCpuMsrs<'_, TRACED> {
+impl<'a, const TRACED: bool> CpuMsrs<'a, TRACED> {
+    #[inline(always)]
+    fn new(token: &'a PreemptDisabled) -> Self {
+        Self(Arch::msrs(token))
+    }
+}
+
+impl<const TRACED: bool> MsrOps for CpuMsrs<'_, TRACED> {
     #[inline]
     fn read(&self, msr: u32) -> Result<u64> {
-        Msr::new(msr).read_safe(self.0)
+        self.0.read(msr)
     }
 
     #[inline(always)]
     unsafe fn write(&self, msr: u32, value: u64) -> Result {
-        let msr = Msr::new(msr);
-
-        // SAFETY: The caller vouches for the value.
-        unsafe {
-            if TRACED {
-                msr.write_safe(self.0, value)
-            } else {
-                msr.write_safe_untraced(self.0, value)
-            }
-        }
+        // SAFETY: The caller guarantees the value.
+        unsafe { self.0.write(msr, value) }
     }
 
     #[inline(always)]
@@ -279,8 +288,8 @@ impl<const TRACED: bool> Hardware for ThisCpuMsrs<'_, TRACED> {
 /// [`Cpu::set()`], traced.
 #[cold]
 #[inline(never)]
-fn set_traced(token: &PreemptDisabled, slot: usize, value: u64, mask: u64) -> Result<Done> {
-    let msrs = &ThisCpuMsrs::<true>(token);
+fn set_traced(token: &PreemptDisabled, slot: usize, value: u64, mask: u64) -> Result<SetOutcome> {
+    let msrs = &CpuMsrs::<true>::new(token);
 
     STATE.this_cpu(token).cpu.set(msrs, slot, value, mask)
 }
@@ -289,7 +298,7 @@ fn set_traced(token: &PreemptDisabled, slot: usize, value: u64, mask: u64) -> Re
 #[cold]
 #[inline(never)]
 fn set_values_traced(token: &PreemptDisabled, values: &bindings::uret_values) -> Result {
-    let msrs = &ThisCpuMsrs::<true>(token);
+    let msrs = &CpuMsrs::<true>::new(token);
 
     STATE.this_cpu(token).cpu.set_values(msrs, values)
 }
@@ -297,18 +306,18 @@ fn set_values_traced(token: &PreemptDisabled, values: &bindings::uret_values) ->
 /// [`Cpu::restore()`], traced.
 #[cold]
 #[inline(never)]
-fn restore_traced(token: &PreemptDisabled, which: usize) -> Result {
-    let msrs = &ThisCpuMsrs::<true>(token);
+fn restore_traced(token: &PreemptDisabled, slots: SlotMask) -> Result {
+    let msrs = &CpuMsrs::<true>::new(token);
 
-    STATE.this_cpu(token).cpu.restore(msrs, which)
+    STATE.this_cpu(token).cpu.restore(msrs, slots)
 }
 
-/// The same, when the notifier fires.
+/// [`restore_traced()`] of all slots, as the notifier fires.
 #[cold]
 #[inline(never)]
 fn fire_traced(token: &PreemptDisabled, other_task: bool) -> Result {
     trace::fire(STATE.this_cpu(token).cpu.dirty(), other_task);
-    restore_traced(token, usize::MAX)
+    restore_traced(token, SlotMask::ALL)
 }
 
 impl Callback for State {
@@ -323,9 +332,9 @@ impl Callback for State {
         let restored = if trace::returns_are_traced() {
             fire_traced(this.token(), other)
         } else {
-            let msrs = &ThisCpuMsrs::<false>(this.token());
+            let msrs = &CpuMsrs::<false>::new(this.token());
 
-            this.cpu.restore(msrs, usize::MAX)
+            this.cpu.restore(msrs, SlotMask::ALL)
         };
 
         if restored.is_err() {
@@ -336,23 +345,23 @@ impl Callback for State {
 }
 
 fn current() -> usize {
-    // SAFETY: It is always safe to ask for the current task.
+    // SAFETY: Safe in any context.
     unsafe { bindings::get_current() }.addr()
 }
 
-/// Arms the notifier, as some slot is dirty.
+/// Arms the notifier: a slot is dirty.
 #[inline(always)]
 fn arm(_setter: &Setter<'_>, this: &ThisCpu<'_, Notifier<State>>) {
-    // SAFETY: By the type invariants of `Setter`.
+    // SAFETY: The type invariants of `Setter` have the context.
     if unsafe { this.ensure_armed_unchecked() } {
         this.armed_by.store(current(), Relaxed);
     }
 }
 
-/// Arms the notifier if some slot is dirty, and disarms it if none is.
+/// Arms the notifier if a slot is dirty, and disarms the notifier otherwise.
 #[inline(always)]
 fn update_notifier(setter: &Setter<'_>, this: &ThisCpu<'_, Notifier<State>>) {
-    if this.cpu.dirty() != 0 {
+    if !this.cpu.dirty().is_empty() {
         arm(setter, this);
     } else {
         disarm_if_clean(this);
@@ -362,20 +371,20 @@ fn update_notifier(setter: &Setter<'_>, this: &ThisCpu<'_, Notifier<State>>) {
 /// Disarms the notifier if no slot is dirty.
 #[inline]
 fn disarm_if_clean(this: &ThisCpu<'_, Notifier<State>>) {
-    if this.cpu.dirty() == 0 {
-        // This fails in the callback of another notifier. Then this one fires once more.
+    if this.cpu.dirty().is_empty() {
+        // Fails in the callback of another notifier. Then this notifier fires once more.
         let _ = this.disarm();
     }
 }
 
-/// Restores the slots in the bitmap `which`. The notifier stays as it is.
-fn restore_slots(token: &PreemptDisabled, which: usize) {
+/// Restores the dirty slots in `slots`. Does not change the notifier.
+fn restore_slots(token: &PreemptDisabled, slots: SlotMask) {
     let restored = if trace::restores_are_traced() {
-        restore_traced(token, which)
+        restore_traced(token, slots)
     } else {
-        let msrs = &ThisCpuMsrs::<false>(token);
+        let msrs = &CpuMsrs::<false>::new(token);
 
-        STATE.this_cpu(token).cpu.restore(msrs, which)
+        STATE.this_cpu(token).cpu.restore(msrs, slots)
     };
 
     if restored.is_err() {
@@ -383,25 +392,26 @@ fn restore_slots(token: &PreemptDisabled, which: usize) {
     }
 }
 
-/// Restores the slots in the bitmap `which`, in task context.
-fn restore(token: &PreemptDisabled, which: usize) {
-    restore_slots(token, which);
+/// Restores the dirty slots in `slots`, in task context.
+fn restore(token: &PreemptDisabled, slots: SlotMask) {
+    restore_slots(token, slots);
     disarm_if_clean(&STATE.this_cpu(token));
 }
 
-/// Restores the slots in the bitmap `which`, maybe in the middle of a set of others.
+/// Restores the dirty slots in `slots`, possibly in the middle of a set of other slots.
 ///
-/// A set makes its slot dirty before it arms the notifier.
-fn restore_in_ipi(irqs: &IrqsDisabled, not_in_nmi: &NotInNmi, which: usize) {
+/// A set makes the slot dirty before arming the notifier.
+fn restore_in_ipi(irqs: &IrqsDisabled, not_in_nmi: &NotInNmi, slots: SlotMask) {
     let this = STATE.this_cpu(irqs);
 
-    restore_slots(irqs, which);
-    if this.cpu.dirty() == 0 {
+    restore_slots(irqs, slots);
+    if this.cpu.dirty().is_empty() {
         this.disarm_irqs_disabled(irqs, not_in_nmi);
     }
 }
 
-/// The host has had this very value, so a refusal is a bug, and user mode must not run.
+/// Stops the machine. The MSR held this value before, so that a refusal is a bug, and user mode must
+/// not run with a guest's value.
 #[cold]
 fn cannot_restore() -> ! {
     fatal(c"uret: cannot restore an MSR of the host")
@@ -412,18 +422,18 @@ fn cannot_restore() -> ! {
 pub(crate) fn set(setter: &Setter<'_>, slot: usize, value: u64, mask: u64) -> Result {
     let token = setter.0;
     let this = STATE.this_cpu(token);
-    let done = if trace::sets_are_traced() {
+    let outcome = if trace::sets_are_traced() {
         set_traced(token, slot, value, mask)
     } else {
-        let msrs = &ThisCpuMsrs::<false>(token);
+        let msrs = &CpuMsrs::<false>::new(token);
 
         this.cpu.set(msrs, slot, value, mask)
     };
 
-    match done? {
-        Done::Elided => {}
-        Done::Cleaned => disarm_if_clean(&this),
-        Done::Soiled => arm(setter, &this),
+    match outcome? {
+        SetOutcome::Elided => {}
+        SetOutcome::Clean => disarm_if_clean(&this),
+        SetOutcome::Dirty => arm(setter, &this),
     }
     Ok(())
 }
@@ -436,7 +446,7 @@ pub(crate) fn set_values(setter: &Setter<'_>, values: &bindings::uret_values) ->
     let result = if trace::sets_are_traced() {
         set_values_traced(token, values)
     } else {
-        let msrs = &ThisCpuMsrs::<false>(token);
+        let msrs = &CpuMsrs::<false>::new(token);
 
         this.cpu.set_values(msrs, values)
     };
@@ -456,18 +466,20 @@ pub(crate) fn drop_owner(token: &PreemptDisabled, owner: Owner) {
     restore(token, SLOTS.of(owner));
 }
 
-/// KVM's [`drop_owner()`].
-///
-/// A vCPU whose FS and GS are deferred here relies on its MSRs being loaded, too.
-pub(crate) fn drop_kvm(token: &PreemptDisabled, not_in_nmi: &NotInNmi, owner: Owner) {
-    leave_all(not_in_nmi);
+/// As [`drop_owner()`], for an owner with deferred state that relies on the slots staying set.
+pub(crate) fn drop_owner_and_deferred(
+    token: &PreemptDisabled,
+    not_in_nmi: &NotInNmi,
+    owner: Owner,
+) {
+    Arch::flush_deferred(not_in_nmi);
     drop_owner(token, owner);
 }
 
-/// This CPU goes offline, or to sleep.
+/// The CPU is about to go offline, or to sleep.
 pub(crate) fn cpu_down(token: &PreemptDisabled, not_in_nmi: &NotInNmi) {
-    leave_all(not_in_nmi);
-    restore(token, usize::MAX);
+    Arch::flush_deferred(not_in_nmi);
+    restore(token, SlotMask::ALL);
 }
 
 /// See `uret_read_host()`.
@@ -475,114 +487,107 @@ pub(crate) fn read_host(token: &PreemptDisabled, owner: Owner) -> Result {
     read_host_of(token, SLOTS.of(owner))
 }
 
-fn read_host_of(token: &PreemptDisabled, which: usize) -> Result {
+fn read_host_of(token: &PreemptDisabled, slots: SlotMask) -> Result {
     let this = STATE.this_cpu(token);
     let mut result = Ok(());
 
-    for (slot, msr) in SLOTS.iter().filter(|&(slot, _)| which & 1 << slot != 0) {
-        // SAFETY: The slot is in use, and the notifier restores it.
-        let read = unsafe { this.cpu.read_host(&ThisCpuMsrs::<true>(token), slot, msr) };
+    for (slot, msr) in SLOTS.iter().filter(|&(slot, _)| slots.contains(slot)) {
+        // SAFETY: The slot is in use, and the notifier restores the MSR.
+        let read = unsafe { this.cpu.read_host(&CpuMsrs::<true>::new(token), slot, msr) };
 
         result = result.and(read);
     }
     result
 }
 
-/// This CPU comes online, or wakes up.
+/// The CPU comes online, or wakes up.
 ///
-/// It may have gone down after something was set for the last time: what the registry remembers
-/// then is not what the MSRs hold now. An MSR that cannot be read here cannot be set here either.
+/// A slot may have been set after `cpu_down()`: the MSRs do not hold the registry's values then.
+/// An MSR that cannot be read on this CPU cannot be set here either.
 pub(crate) fn cpu_up(token: &PreemptDisabled) {
-    restore(token, usize::MAX);
-    let _ = read_host_of(token, usize::MAX);
+    restore(token, SlotMask::ALL);
+    let _ = read_host_of(token, SlotMask::ALL);
 }
-
-/// MSRs that `__switch_to()` switches with the task, and GSBASE, which is the kernel's.
-const BASES: [u32; 3] = [
-    bindings::MSR_FS_BASE,
-    bindings::MSR_GS_BASE,
-    bindings::MSR_KERNEL_GS_BASE,
-];
 
 /// See `uret_add()`.
 ///
 /// # Safety
 ///
-/// The kernel must be able to run with any value in the MSR that the owner will set.
-pub(crate) unsafe fn add(owner: Owner, msr: u32) -> Result<usize> {
-    if BASES.contains(&msr) {
+/// The kernel must be able to run with each value that the owner will set the MSR to.
+pub(crate) unsafe fn add(owner: Owner, msr: u32) -> Result<Slot> {
+    if Arch::is_switched_with_task(msr) {
         return Err(EINVAL);
     }
-    let _lock = CHANGE.lock();
+    let _lock = LOCK.lock();
 
-    // Before it is touched: another owner's may hold a guest's value.
+    // Before the MSR is touched: the MSR of another owner may hold a guest's value.
     let slot = SLOTS.add(owner, msr)?;
 
-    // A CPU that comes online later finds the slot by itself.
+    // A CPU that comes online later reads the host's value by itself.
     write_back(msr)
-        .and_then(|()| read_host_everywhere(1 << slot))
+        .and_then(|()| read_host_everywhere(slot.mask()))
         .inspect_err(|_| {
-            remove(1 << slot);
+            remove(slot.mask());
         })
         .map(|()| slot)
 }
 
-/// Writes to an MSR the value that it has.
+/// Writes the value of an MSR back, to see whether reads or writes fault.
 fn write_back(msr: u32) -> Result {
     let token = preempt_disable();
-    let hw = ThisCpuMsrs::<true>(&token);
-    let value = hw.read(msr)?;
+    let msrs = CpuMsrs::<true>::new(&token);
+    let value = msrs.read(msr)?;
 
     // SAFETY: The kernel runs with this value.
-    unsafe { hw.write(msr, value) }
+    unsafe { msrs.write(msr, value) }
 }
 
-/// Reads the host's values of the slots in the bitmap `which` on every CPU that is online.
-fn read_host_everywhere(which: usize) -> Result {
+/// Reads the host's values of `slots` on each CPU that is online.
+fn read_host_everywhere(slots: SlotMask) -> Result {
     let mut result = Ok(());
 
     for (cpu, _) in STATE.possible_cpus() {
-        // One that is offline is left out.
+        // Fails for a CPU that is offline.
         let _ = call_on_cpu(cpu, |irqs| {
-            result = result.and(read_host_of(irqs, which));
+            result = result.and(read_host_of(irqs, slots));
         });
     }
     result
 }
 
-/// See `uret_del()`. Returns how many slots were removed.
+/// See `uret_del()`. Returns the number of slots removed.
 pub(crate) fn del(owner: Owner) -> u32 {
-    let _lock = CHANGE.lock();
+    let _lock = LOCK.lock();
 
     remove(SLOTS.of(owner))
 }
 
-/// Removes the slots in the bitmap `which`, under the lock, and returns how many that were.
+/// Removes slots, under the lock, and returns their number.
 ///
-/// No FS and GS depend on them: they are not KVM's, or no VM exists.
-fn remove(which: usize) -> u32 {
-    if which == 0 {
+/// No deferred state relies on them: they are not KVM's, or no VM exists.
+fn remove(slots: SlotMask) -> u32 {
+    if slots.is_empty() {
         return 0;
     }
     let cpus = cpus_read_lock();
-    let mut dirty = 0;
+    let mut dirty = SlotMask::NONE;
 
     for (cpu, state) in STATE.possible_cpus() {
-        if state.cpu.dirty() & which != 0 {
+        if !state.cpu.dirty().and(slots).is_empty() {
             let _ = call_on_cpu(cpu, |irqs| {
                 if let Some(not_in_nmi) = NotInNmi::new() {
-                    restore_in_ipi(irqs, &not_in_nmi, which);
+                    restore_in_ipi(irqs, &not_in_nmi, slots);
                 }
             });
         }
-        // One that is offline was restored on its way there.
-        state.cpu.forget(which);
-        dirty |= state.cpu.dirty();
+        // A CPU that is offline was restored on the way there.
+        state.cpu.forget(slots);
+        dirty.add(state.cpu.dirty());
     }
     drop(cpus);
-    // A slot that could not be restored must not be given to another owner.
-    let removed = which & !dirty;
+    // Another owner must not get a slot that could not be restored.
+    let removed = slots.without(dirty);
 
     SLOTS.remove(removed);
-    removed.count_ones()
+    removed.0.count_ones()
 }

@@ -9,34 +9,37 @@ use kernel::{
         Writer, //
     },
     fmt,
-    lazy_fsgs::deferred_on,
     prelude::*, //
 };
 
 use crate::{
-    cpu::Counts,
-    fsgs,
     registry::{
+        arch::Arch as _,
+        cpu::Counts,
         SLOTS,
         STATE, //
     },
-    svm, //
+    x86::{
+        fsgs,
+        svm, //
+    },
+    Arch, //
 };
 
-/// `slots`: the MSRs that were added.
+/// `slots`: the MSR of each slot.
 pub(crate) struct SlotList;
 
 impl Writer for SlotList {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "slot msr")?;
         for (slot, msr) in SLOTS.iter() {
-            writeln!(f, "{slot} {msr:#x}")?;
+            writeln!(f, "{} {msr:#x}", slot.index())?;
         }
         Ok(())
     }
 }
 
-/// `counters`: what happened to each MSR on each CPU.
+/// `counters`: the counters of each slot on each CPU.
 pub(crate) struct Counters;
 
 impl Writer for Counters {
@@ -59,15 +62,15 @@ impl Writer for Counters {
     }
 }
 
-/// `cpus`: the state of each CPU and its notifier.
+/// `cpus`: the state and the notifier of each CPU.
 pub(crate) struct Cpus;
 
 impl Writer for Cpus {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "cpu dirty armed fired fired_other deferred")?;
         for (cpu, state) in STATE.possible_cpus() {
-            let deferred = u32::from(deferred_on(cpu));
-            let (cpu, dirty) = (cpu.as_u32(), state.cpu.dirty());
+            let deferred = u32::from(Arch::is_deferred_on(cpu));
+            let (cpu, dirty) = (cpu.as_u32(), state.cpu.dirty().0);
             let (fired, other) = (state.fired.get(), state.fired_other.get());
             let armed = u32::from(state.is_armed());
 
@@ -77,35 +80,41 @@ impl Writer for Cpus {
     }
 }
 
-/// `fsgs`: what happened to FS and GS of vCPUs on each CPU.
+/// `fsgs`: the counters of the FS and GS of vCPUs on each CPU.
 pub(crate) struct FsgsCounts;
 
 impl Writer for FsgsCounts {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "cpu stayed forgotten left evicted taken")?;
+        writeln!(f, "cpu deferred cancelled restored flushed taken")?;
         for (cpu, counts) in fsgs::counts().possible_cpus() {
-            let (stayed, forgotten) = (counts.stayed.get(), counts.forgotten.get());
-            let (left, evicted) = (counts.left.get(), counts.evicted.get());
+            let (deferred, cancelled) = (counts.deferred.get(), counts.cancelled.get());
+            let (restored, flushed) = (counts.restored.get(), counts.flushed.get());
             let (cpu, taken) = (cpu.as_u32(), counts.taken.get());
 
-            writeln!(f, "{cpu} {stayed} {forgotten} {left} {evicted} {taken}")?;
+            writeln!(
+                f,
+                "{cpu} {deferred} {cancelled} {restored} {flushed} {taken}"
+            )?;
         }
         Ok(())
     }
 }
 
-/// `svm`: what happened on each CPU to what VMLOAD loads.
+/// `svm`: the counters of the VMLOAD/VMSAVE state of vCPUs on each CPU.
 pub(crate) struct SvmCounts;
 
 impl Writer for SvmCounts {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "cpu admitted loaded saved host refused")?;
+        writeln!(f, "cpu switched_in loaded saved restored ineligible")?;
         for (cpu, counts) in svm::counts().possible_cpus() {
-            let (admitted, loaded) = (counts.admitted.get(), counts.loaded.get());
-            let (saved, host) = (counts.saved.get(), counts.to_host.get());
-            let (cpu, refused) = (cpu.as_u32(), counts.refused.get());
+            let (switched_in, loaded) = (counts.switched_in.get(), counts.loaded.get());
+            let (saved, restored) = (counts.saved.get(), counts.restored.get());
+            let (cpu, ineligible) = (cpu.as_u32(), counts.ineligible.get());
 
-            writeln!(f, "{cpu} {admitted} {loaded} {saved} {host} {refused}")?;
+            writeln!(
+                f,
+                "{cpu} {switched_in} {loaded} {saved} {restored} {ineligible}"
+            )?;
         }
         Ok(())
     }

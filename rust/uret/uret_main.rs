@@ -7,23 +7,21 @@
 use kernel::{
     bindings,
     error::to_result,
+    preempt::{
+        preempt_disable,
+        NotInNmi, //
+    },
     prelude::*, //
 };
 
 mod abi;
-mod cpu;
 mod fatal;
-mod fsgs;
-mod kvm;
 mod registry;
-mod slots;
 mod stats;
-mod svm;
-mod trace;
-mod vmload;
-mod vmx;
+mod x86;
 
 use fatal::fatal;
+use x86::X86 as Arch;
 
 module! {
     type: Uret,
@@ -33,40 +31,50 @@ module! {
     license: "GPL",
 }
 
-/// The hooks of CPU hotplug and of system sleep, which are C.
-struct Hooks;
+/// The registration of the callbacks for CPU hotplug and system sleep.
+struct Hotplug;
 
-impl Hooks {
+impl Hotplug {
     fn new() -> Result<Self> {
-        // SAFETY: May be called once, which the module's initializer does.
-        to_result(unsafe { bindings::uret_shim_init() })?;
+        // SAFETY: The module's initializer calls this once. The callbacks may be called in the context
+        // in which they are.
+        to_result(unsafe { bindings::uret_hotplug_init(Some(cpu_up), Some(cpu_down)) })?;
         Ok(Self)
     }
 }
 
-impl Drop for Hooks {
+impl Drop for Hotplug {
     fn drop(&mut self) {
-        // SAFETY: `uret_shim_init()` has succeeded.
-        unsafe { bindings::uret_shim_exit() };
+        // SAFETY: `uret_hotplug_init()` has succeeded.
+        unsafe { bindings::uret_hotplug_exit() };
     }
 }
 
-/// The module. Its parts go in the order in which they stand here.
+extern "C" fn cpu_up() {
+    registry::cpu_up(&preempt_disable());
+}
+
+extern "C" fn cpu_down() {
+    // SAFETY: The callbacks of hotplug and of system sleep do not run in NMIs.
+    registry::cpu_down(&preempt_disable(), unsafe { NotInNmi::assume() });
+}
+
+/// The module. The fields are dropped in this order.
 #[pin_data]
 struct Uret {
     #[pin]
     stats: stats::Stats,
-    hooks: Hooks,
-    users: registry::Users,
+    hotplug: Hotplug,
+    registration: registry::Registration,
 }
 
 impl kernel::InPlaceModule for Uret {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            // SAFETY: Called once, before the module's functions can be: users are modules that
-            // depend on this one, or, where it is built in, come later.
-            users: unsafe { registry::Users::new() }?,
-            hooks: Hooks::new()?,
+            // SAFETY: Called once, and before any function of the module can be: users are modules
+            // that depend on this one, or, where the registry is built in, are initialized later.
+            registration: unsafe { registry::Registration::new() }?,
+            hotplug: Hotplug::new()?,
             stats <- stats::Stats::new(),
         })
     }

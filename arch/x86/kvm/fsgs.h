@@ -53,7 +53,7 @@ static inline bool kvm_current_may_have_ldt(void)
  */
 static __always_inline bool kvm_fsgs_may_defer(struct kvm_vcpu *vcpu)
 {
-	return vcpu->out_for_kernel && kvm_uret_enabled() &&
+	return vcpu->sched_out_to_kthread && kvm_uret_enabled() &&
 	       !cpu_feature_enabled(X86_FEATURE_FRED) &&
 	       likely(!kvm_current_may_have_ldt());
 }

@@ -7,6 +7,50 @@
 
 #include <linux/tracepoint.h>
 
+#ifndef _TRACE_URET_ENUMS
+#define _TRACE_URET_ENUMS
+
+/**
+ * enum uret_fsgs_event - events of the FS and GS of a vCPU, on the current CPU
+ * @URET_FSGS_DEFER: the restore was deferred
+ * @URET_FSGS_CANCEL: the vCPU cancelled the deferral
+ * @URET_FSGS_RESTORE: the host's were restored for another user task
+ * @URET_FSGS_FLUSH: the host's were restored for another reason: the vCPU migrates, or
+ *	the CPU goes down
+ * @URET_FSGS_TAKE: the vCPU, which is on the current CPU now, took them from another CPU
+ *	without an IPI
+ */
+enum uret_fsgs_event {
+	URET_FSGS_DEFER,
+	URET_FSGS_CANCEL,
+	URET_FSGS_RESTORE,
+	URET_FSGS_FLUSH,
+	URET_FSGS_TAKE,
+};
+
+/**
+ * enum uret_svm_event - events of the VMLOAD/VMSAVE state of a vCPU, on the current CPU
+ * @URET_SVM_LOAD: VMLOAD of the guest's state is next
+ * @URET_SVM_SAVE: VMSAVE of the guest's state
+ * @URET_SVM_RESTORE: VMLOAD of the host's state
+ */
+enum uret_svm_event {
+	URET_SVM_LOAD,
+	URET_SVM_SAVE,
+	URET_SVM_RESTORE,
+};
+
+#endif /* _TRACE_URET_ENUMS */
+
+TRACE_DEFINE_ENUM(URET_FSGS_DEFER);
+TRACE_DEFINE_ENUM(URET_FSGS_CANCEL);
+TRACE_DEFINE_ENUM(URET_FSGS_RESTORE);
+TRACE_DEFINE_ENUM(URET_FSGS_FLUSH);
+TRACE_DEFINE_ENUM(URET_FSGS_TAKE);
+TRACE_DEFINE_ENUM(URET_SVM_LOAD);
+TRACE_DEFINE_ENUM(URET_SVM_SAVE);
+TRACE_DEFINE_ENUM(URET_SVM_RESTORE);
+
 DECLARE_EVENT_CLASS(uret_msr,
 	TP_PROTO(unsigned int slot, const u32 *msrs, u64 value),
 	TP_ARGS(slot, msrs, value),
@@ -24,7 +68,7 @@ DECLARE_EVENT_CLASS(uret_msr,
 		  __entry->slot, __entry->msr, __entry->value)
 );
 
-/* A guest's value was written to an MSR. */
+/* An MSR was set to another value. */
 DEFINE_EVENT(uret_msr, uret_set,
 	TP_PROTO(unsigned int slot, const u32 *msrs, u64 value),
 	TP_ARGS(slot, msrs, value)
@@ -42,7 +86,7 @@ DEFINE_EVENT(uret_msr, uret_restore,
 	TP_ARGS(slot, msrs, value)
 );
 
-/* A CPU is about to return to user mode, and some MSRs are not the host's. */
+/* The notifier fired: the CPU is about to return to user mode, and slots are dirty. */
 TRACE_EVENT(uret_fire,
 	TP_PROTO(unsigned long dirty, bool other_task),
 	TP_ARGS(dirty, other_task),
@@ -58,48 +102,45 @@ TRACE_EVENT(uret_fire,
 		  __entry->dirty, __entry->other_task)
 );
 
-/*
- * What happened to FS, GS and what goes with them of a vCPU, on this CPU:
- * they stay for kernel threads, were given up by the vCPU, were left because
- * another user task came, evicted because the vCPU or the CPU had to go, or taken by
- * the vCPU, which is on this CPU now, from another one.
- */
+/* An event of the FS and GS of a vCPU, see enum uret_fsgs_event. */
 TRACE_EVENT(uret_fsgs,
-	TP_PROTO(unsigned int what, const void *fsgs),
-	TP_ARGS(what, fsgs),
+	TP_PROTO(unsigned int event, const void *fsgs),
+	TP_ARGS(event, fsgs),
 	TP_STRUCT__entry(
-		__field(unsigned int, what)
+		__field(unsigned int, event)
 		__field(const void *, fsgs)
 	),
 	TP_fast_assign(
-		__entry->what = what;
+		__entry->event = event;
 		__entry->fsgs = fsgs;
 	),
 	TP_printk("%s fsgs=%p",
-		  __print_symbolic(__entry->what, { 0, "stay" }, { 1, "forget" },
-				   { 2, "leave" }, { 3, "evict" },
-				   { 4, "take" }),
+		  __print_symbolic(__entry->event,
+				   { URET_FSGS_DEFER, "defer" },
+				   { URET_FSGS_CANCEL, "cancel" },
+				   { URET_FSGS_RESTORE, "restore" },
+				   { URET_FSGS_FLUSH, "flush" },
+				   { URET_FSGS_TAKE, "take" }),
 		  __entry->fsgs)
 );
 
-/*
- * What VMLOAD loads, of a vCPU, on this CPU: VMLOAD of it comes next, VMSAVE, or
- * VMLOAD of the host's.
- */
+/* An event of the VMLOAD/VMSAVE state of a vCPU, see enum uret_svm_event. */
 TRACE_EVENT(uret_svm,
-	TP_PROTO(unsigned int what, const void *svm),
-	TP_ARGS(what, svm),
+	TP_PROTO(unsigned int event, const void *svm),
+	TP_ARGS(event, svm),
 	TP_STRUCT__entry(
-		__field(unsigned int, what)
+		__field(unsigned int, event)
 		__field(const void *, svm)
 	),
 	TP_fast_assign(
-		__entry->what = what;
+		__entry->event = event;
 		__entry->svm = svm;
 	),
 	TP_printk("%s svm=%p",
-		  __print_symbolic(__entry->what, { 0, "load" }, { 1, "save" },
-				   { 2, "host" }),
+		  __print_symbolic(__entry->event,
+				   { URET_SVM_LOAD, "load" },
+				   { URET_SVM_SAVE, "save" },
+				   { URET_SVM_RESTORE, "restore" }),
 		  __entry->svm)
 );
 

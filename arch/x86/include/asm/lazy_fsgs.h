@@ -25,11 +25,11 @@ static __always_inline bool task_fsgs_in_cpu(const struct task_struct *task)
 #include <linux/user-return-notifier.h>
 
 /**
- * struct lazy_fsgs - FS and GS with a restore that is deferred while kernel threads run
+ * struct lazy_fsgs - FS and GS whose restore is deferred while kernel threads run
  * @task: the task that deferred the restore.  Its thread holds its FS and GS, whatever
  *	the registers hold.
- * @cpu: the CPU with FS and GS in its registers, or -1
- * @leave: restores FS, GS and what goes with them for @task, as @next needs its own.
+ * @cpu: the CPU whose registers hold them, or -1
+ * @restore: restores FS, GS and what goes with them for @task, as @next needs its own.
  *	@next is current if another reason requires the restore.  Called with interrupts
  *	disabled, possibly in the middle of a context switch.
  * @save: saves to memory what is in the registers only, so that another CPU can take it
@@ -38,15 +38,15 @@ static __always_inline bool task_fsgs_in_cpu(const struct task_struct *task)
  *
  * Kernel threads use neither FS nor the GS of user mode.  If @task is scheduled out for
  * one of them, __switch_to() leaves FS and GS alone until a user task is switched in.
- * If that is @task, the registers are right; if not, @leave comes first.
+ * If that is @task, the registers are right; if not, @restore comes first.
  *
- * DS, ES and LDTR are switched as always, but with &lazy_fsgs_cpu.restore set LDTR and
- * TR may hold a guest's.  Code that loads or uses LDTR calls leave_lazy_tables() first.
+ * DS, ES and LDTR are switched as always, but with &lazy_fsgs_cpu.restore_tables set LDTR and
+ * TR may hold a guest's.  Code that loads or uses LDTR calls restore_lazy_tables() first.
  */
 struct lazy_fsgs {
 	struct task_struct *task;
 	int cpu;
-	void (*leave)(struct lazy_fsgs *lazy, struct task_struct *next);
+	void (*restore)(struct lazy_fsgs *lazy, struct task_struct *next);
 	bool (*save)(struct lazy_fsgs *lazy);
 };
 
@@ -54,12 +54,12 @@ struct lazy_fsgs {
 #define LAZY_FSGS_TAKEN		((struct lazy_fsgs *)1)
 
 /**
- * struct lazy_fsgs_cpu - the owner of FS and GS in the registers of a CPU
+ * struct lazy_fsgs_cpu - whose FS and GS the registers of a CPU hold
  * @lazy: NULL: those of current; LAZY_FSGS_TAKEN: values that no task
  *	needs
  * @task: the task of @lazy
  * @saved: memory has all that is in the registers
- * @restore: LDTR and TR may hold a guest's, and interrupts use no stacks of the TSS, see
+ * @restore_tables: LDTR and TR may hold a guest's, and interrupts use no stacks of the TSS, see
  *	load_idt_noist().  Restores the host's without *@lazy.  NULL if they are the host's
  *
  * @lazy changes from a task's to LAZY_FSGS_TAKEN on another CPU, by @task, and only
@@ -70,41 +70,41 @@ struct lazy_fsgs_cpu {
 	struct lazy_fsgs *lazy;
 	struct task_struct *task;
 	bool saved;
-	void (*restore)(void);
+	void (*restore_tables)(void);
 };
 
 DECLARE_PER_CPU(struct lazy_fsgs_cpu, lazy_fsgs);
 
-void __leave_lazy_fsgs(void);
+void __restore_lazy_fsgs(void);
 void __save_lazy_fsgs(void);
 bool lazy_fsgs_take(struct lazy_fsgs *lazy);
 
 /**
- * leave_lazy_fsgs() - restore FS and GS of current now
+ * restore_lazy_fsgs() - restore FS and GS of current now
  *
  * A caller that then writes FS or GS must keep preemption disabled until done.
  *
  * Context: Any but NMI.
  */
-static __always_inline void leave_lazy_fsgs(void)
+static __always_inline void restore_lazy_fsgs(void)
 {
 	if (static_branch_unlikely(&user_return_notifier_key.key))
-		__leave_lazy_fsgs();
+		__restore_lazy_fsgs();
 }
 
 /**
- * leave_lazy_tables() - restore LDTR and TR of this CPU
+ * restore_lazy_tables() - restore LDTR and TR of this CPU
  *
  * A caller that then writes LDTR, or loads a selector of an LDT, must keep preemption
  * disabled until done.
  *
  * Context: Any but NMI.
  */
-static __always_inline void leave_lazy_tables(void)
+static __always_inline void restore_lazy_tables(void)
 {
 	if (static_branch_unlikely(&user_return_notifier_key.key) &&
-	    this_cpu_read(lazy_fsgs.lazy) && this_cpu_read(lazy_fsgs.restore))
-		__leave_lazy_fsgs();
+	    this_cpu_read(lazy_fsgs.lazy) && this_cpu_read(lazy_fsgs.restore_tables))
+		__restore_lazy_fsgs();
 }
 
 /* The CPU is about to idle.  Interrupts are disabled. */
@@ -123,9 +123,9 @@ static __always_inline bool lazy_fsgs_are_here(const struct lazy_fsgs *lazy)
 
 /**
  * lazy_fsgs_defer() - defer the restore of FS and GS on this CPU
- * @lazy: the entry, with callbacks, and with @cpu -1
+ * @lazy: whose callbacks are set, and @cpu is -1
  * @saved: memory has all that is in the registers
- * @restore: see struct lazy_fsgs_cpu
+ * @restore_tables: see struct lazy_fsgs_cpu
  *
  * The thread of current must hold its FS and GS.
  *
@@ -133,13 +133,13 @@ static __always_inline bool lazy_fsgs_are_here(const struct lazy_fsgs *lazy)
  * user_return_notifier_enable() and user_return_notifier_disable().
  */
 static __always_inline void lazy_fsgs_defer(struct lazy_fsgs *lazy, bool saved,
-					    void (*restore)(void))
+					    void (*restore_tables)(void))
 {
 	lazy->task = current;
 	WRITE_ONCE(lazy->cpu, raw_smp_processor_id());
 	this_cpu_write(lazy_fsgs.task, current);
 	this_cpu_write(lazy_fsgs.saved, saved);
-	this_cpu_write(lazy_fsgs.restore, restore);
+	this_cpu_write(lazy_fsgs.restore_tables, restore_tables);
 	this_cpu_write(lazy_fsgs.lazy, lazy);
 }
 
@@ -166,8 +166,8 @@ static __always_inline void lazy_fsgs_cancel(struct lazy_fsgs *lazy)
 
 #else
 
-static inline void leave_lazy_fsgs(void) {}
-static inline void leave_lazy_tables(void) {}
+static inline void restore_lazy_fsgs(void) {}
+static inline void restore_lazy_tables(void) {}
 static inline void save_lazy_fsgs(void) {}
 
 #endif

@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/*
- * The interface between uret and KVM on x86.
- *
- * One of KVM's vendor modules is loaded at a time, and numbers its MSRs from 0; the
- * registry may have given those slots to another owner before.
- */
 #ifndef _ASM_X86_URET_KVM_H
 #define _ASM_X86_URET_KVM_H
+
+/*
+ * The interface between uret and KVM on x86:
+ *
+ *  - uret_kvm_*(), uret_vmx_*(), uret_svm_setup() and uret_svm_switch_to_guest() set
+ *    the MSRs of vCPUs in the registry.  KVM numbers the MSRs of a vendor module from 0;
+ *    the slots have other numbers, as other owners may be first.
+ *  - uret_fsgs_*() defer FS and GS of a vCPU while kernel threads run.
+ *  - The other functions uret_svm_*() defer the VMLOAD/VMSAVE state of a vCPU.
+ */
 
 #include <linux/types.h>
 
@@ -19,14 +23,14 @@ struct vmcb;
 #include <asm/lazy_fsgs.h>
 
 /**
- * struct uret_fsgs - FS, GS and what goes with them of a vCPU
- * @lazy: which task defers them, and where.  KVM sets its @save after uret_fsgs_init()
- * @to_host: KVM's function that restores the host's.  Called with interrupts disabled,
+ * struct uret_fsgs - the FS and GS of a vCPU, with the state that KVM switches along
+ * @lazy: the deferral.  KVM may set @save of this after uret_fsgs_init()
+ * @to_host: KVM's callback that restores the host's.  Called with interrupts disabled,
  *	possibly in the middle of a context switch
  *
- * While the vCPU's thread is scheduled out for a kernel thread, they may stay the
- * guest's, or as the vCPU has prepared them.  They are restored when a user task other
- * than that thread is switched in.
+ * While the vCPU's thread is scheduled out for a kernel thread, the registers stay as the
+ * vCPU has prepared them.  The host's are restored when a user task other than that
+ * thread is switched in.
  */
 struct uret_fsgs {
 	struct lazy_fsgs lazy;
@@ -34,10 +38,10 @@ struct uret_fsgs {
 };
 
 /**
- * enum uret_vmcb_state - which copy of the VMLOAD/VMSAVE state is current
- * @URET_VMCB_NEEDS_VMLOAD: the VMCB's; the CPU has none, or an older one
- * @URET_VMCB_IN_SYNC: both
- * @URET_VMCB_NEEDS_VMSAVE: the CPU's, except for GSBASE, which the VMCB has
+ * enum uret_vmcb_state - the copy of the VMLOAD/VMSAVE state that is current
+ * @URET_VMCB_NEEDS_VMLOAD: that in the VMCB.  The CPU has an older one, or none
+ * @URET_VMCB_IN_SYNC: both copies
+ * @URET_VMCB_NEEDS_VMSAVE: that in the CPU, except for GSBASE, which is in the VMCB
  */
 enum uret_vmcb_state {
 	URET_VMCB_NEEDS_VMLOAD,
@@ -47,29 +51,29 @@ enum uret_vmcb_state {
 
 /**
  * struct uret_svm - the VMLOAD/VMSAVE state of a vCPU of SVM
- * @fsgs: FS and GS of the vCPU
- * @vmcb: the VMCB that VMLOAD and VMSAVE are performed on
- * @vmcb_pa: its address for these
- * @state: which copy is current
- * @live: the CPU has the state of this vCPU, maybe an older one, rather than the host's.
- *	Its exceptions use no interrupt stacks, and user mode must not run
+ * @fsgs: the FS and GS of the vCPU
+ * @vmcb: the VMCB for VMLOAD and VMSAVE
+ * @vmcb_pa: the physical address of @vmcb
+ * @state: the copy that is current
+ * @loaded: the CPU has the guest state of this vCPU, possibly an older copy, and not the
+ *	host's state.  Exceptions use no interrupt stacks, and user mode must not run
  *
- * Only uret writes @state and @live.  They change on the CPU where @live is set, in the
- * vCPU's thread or with interrupts disabled.
+ * Only uret writes @state and @loaded, on the CPU that has the guest state, in the vCPU's
+ * thread or with interrupts disabled.
  *
- * GSBASE is the host's whenever interrupts or NMIs are possible.  The code that enters
- * the guest exchanges it at VMRUN and #VMEXIT, and keeps the guest's in the VMCB.
+ * GSBASE is the host's whenever an interrupt or an NMI is possible: the code that enters
+ * the guest exchanges GSBASE at VMRUN and #VMEXIT, and keeps the guest's in the VMCB.
  */
 struct uret_svm {
 	struct uret_fsgs *fsgs;
 	struct vmcb *vmcb;
 	unsigned long vmcb_pa;
 	enum uret_vmcb_state state;
-	bool live;
+	bool loaded;
 };
 
 /**
- * uret_svm_init() - initialize the state of a new vCPU, or of one that is not live
+ * uret_svm_init() - initialize the state of a vCPU whose guest state is not loaded
  * @svm: the state to initialize
  * @fsgs: see struct uret_svm
  * @vmcb: see struct uret_svm
@@ -80,20 +84,21 @@ void uret_svm_init(struct uret_svm *svm, struct uret_fsgs *fsgs,
 
 /**
  * uret_svm_cpu_up() - save the VMLOAD/VMSAVE state of the host
- * @area: a page laid out as a VMCB, which uret alone uses until uret_svm_cpu_down()
- * @pa: its address for VMLOAD
+ * @area: a page laid out as a VMCB, that only uret uses until uret_svm_cpu_down()
+ * @pa: the physical address of @area
  *
- * The state must not change until then, except for FS and KERNEL_GS_BASE.
+ * The host's state must not change until uret_svm_cpu_down(), except for FS and
+ * KERNEL_GS_BASE.
  *
- * Context: On this CPU for good, with SVM enabled there.
- * Return: 0, or -EIO: it is not.
+ * Context: Not migratable, with SVM enabled on the CPU.
+ * Return: 0, or -EIO: SVM is not enabled.
  */
 int uret_svm_cpu_up(struct vmcb *area, unsigned long pa);
 
 /**
- * uret_svm_cpu_down() - restore the host's state, if this CPU has a vCPU's
+ * uret_svm_cpu_down() - restore the host's state, if a guest state is loaded
  *
- * Context: On this CPU for good, with SVM still enabled there.  Not NMI.
+ * Context: Not migratable, with SVM still enabled on the CPU.  Not NMI.
  */
 void uret_svm_cpu_down(void);
 
@@ -101,16 +106,17 @@ void uret_svm_cpu_down(void);
  * uret_svm_enter() - prepare for VMRUN
  * @svm: the state of the vCPU
  *
- * Between uret_kvm_start() and uret_kvm_stop(), in the vCPU's thread, whose thread
- * struct holds its FS and GS, with null selectors and, unless @svm is live, no LDT.
+ * The thread struct of the vCPU's thread must hold FS and GS of the thread, with null
+ * selectors.  Unless the guest state is loaded, the thread must have no LDT.
  *
- * Context: Interrupts disabled until after #VMEXIT.
- * Return: whether VMLOAD of the guest's state has to come first.
+ * Context: The vCPU's thread, between uret_kvm_get() and uret_kvm_put(), with interrupts
+ * disabled until after #VMEXIT.
+ * Return: Whether VMLOAD of the guest state must come first.
  */
 bool uret_svm_enter(struct uret_svm *svm);
 
 /**
- * uret_svm_sync() - sync the state to the VMCB, for a read
+ * uret_svm_sync() - sync the state to the VMCB, for a read of the VMCB
  * @svm: the state of the vCPU
  *
  * Context: The thread that has the vCPU loaded.
@@ -118,10 +124,10 @@ bool uret_svm_enter(struct uret_svm *svm);
 void uret_svm_sync(struct uret_svm *svm);
 
 /**
- * uret_svm_sync_for_write() - sync the state to the VMCB, and make the VMCB current
+ * uret_svm_sync_for_write() - sync the state to the VMCB, for a write to the VMCB
  * @svm: the state of the vCPU
  *
- * Must precede a write to the VMCB.  The state is loaded before the next VMRUN.
+ * Makes the copy in the VMCB current: VMLOAD comes before the next VMRUN.
  *
  * Context: The thread that has the vCPU loaded.
  */
@@ -132,52 +138,54 @@ void uret_svm_sync_for_write(struct uret_svm *svm);
  * @svm: the state of the vCPU
  *
  * Context: &lazy_fsgs.save.
- * Return: whether the VMCB has all of it.
+ * Return: Whether the VMCB has all of the state.
  */
 bool uret_svm_save(struct uret_svm *svm);
 
 /**
  * uret_svm_taken() - note that no CPU has the state of the vCPU
- * @svm: the state of the vCPU, which the VMCB has
+ * @svm: the state of the vCPU, which is in the VMCB
  *
  * Context: Any, after uret_fsgs_take() has returned true and before the vCPU runs.
  */
 void uret_svm_taken(struct uret_svm *svm);
 
 /**
- * uret_svm_leave() - restore the host's state, if this CPU has the vCPU's
+ * uret_svm_restore() - restore the host's state, if the guest state is loaded
  * @svm: the state of the vCPU
  *
  * Context: The thread that has the vCPU loaded, or &uret_fsgs.to_host.
  */
-void uret_svm_leave(struct uret_svm *svm);
+void uret_svm_restore(struct uret_svm *svm);
 
 /**
- * uret_svm_refuse() - count a load of a vCPU that is ineligible for deferral
+ * uret_svm_note_ineligible() - count a load of a vCPU that is ineligible for deferral
  *
- * Context: Not preemptible.
+ * Context: Preemption disabled.
  */
-void uret_svm_refuse(void);
+void uret_svm_note_ineligible(void);
 
 /**
- * uret_fsgs_init() - initialize an entry that no CPU has
- * @fsgs: the entry
+ * uret_fsgs_init() - initialize the FS and GS of a new vCPU
+ * @fsgs: the FS and GS to initialize
  */
 void uret_fsgs_init(struct uret_fsgs *fsgs);
 
 /**
  * uret_fsgs_defer() - defer the restore of FS and GS while kernel threads run
- * @fsgs: the entry of the vCPU whose thread is about to be scheduled out
- * @saved: memory has all that is in the registers.  Ignored if they are deferred here
- *	already
+ * @fsgs: the FS and GS of the vCPU, whose thread is about to be scheduled out
+ * @saved: memory has all values of the registers.  Ignored if the restore is deferred
+ *	here already
  *
  * Context: Preemption disabled.
  */
 void uret_fsgs_defer(struct uret_fsgs *fsgs, bool saved);
 
 /**
- * uret_fsgs_cancel() - stop deferring on this CPU
- * @fsgs: the entry of the vCPU.  The caller restores the host's
+ * uret_fsgs_cancel() - cancel the deferral on this CPU
+ * @fsgs: the FS and GS of the vCPU
+ *
+ * The caller restores the host's.
  *
  * Context: The vCPU's thread, preemption disabled.
  */
@@ -185,13 +193,13 @@ void uret_fsgs_cancel(struct uret_fsgs *fsgs);
 
 /**
  * uret_fsgs_take() - take FS and GS from the CPU where they are deferred
- * @fsgs: the entry of the vCPU
+ * @fsgs: the FS and GS of the vCPU
  *
- * That takes no IPI if memory has all of them and the CPU is another one.
+ * Needs no IPI if memory has all values, and the CPU is another one.
  *
- * Context: The vCPU's thread, or one that destroys the vCPU, with preemption disabled and
- * interrupts enabled.
- * Return: whether they were taken without a call of @to_host.
+ * Context: The vCPU's thread, or the thread that destroys the vCPU, with preemption
+ * disabled and interrupts enabled.
+ * Return: Whether that was done without a call of &uret_fsgs.to_host.
  */
 bool uret_fsgs_take(struct uret_fsgs *fsgs);
 
@@ -202,24 +210,123 @@ struct uret_values {};
 #endif /* CONFIG_URET */
 
 /*
- * Without CONFIG_KVM_URET, KVM's calls of these are dead code.
- *
- * Slots are set between uret_kvm_start() and uret_kvm_stop() only, i.e. while a VM
- * exists, so that returns to user mode look for notifiers only then.
+ * The following are declared in any case: without CONFIG_KVM_URET, KVM's calls are dead
+ * code.
  */
-void uret_kvm_start(void);
-void uret_kvm_stop(void);
+
+/**
+ * uret_kvm_get() - allow vCPUs to set MSRs, as a VM is created
+ *
+ * Until uret_kvm_put(), returns to user mode look for notifiers.
+ *
+ * Context: Task context.  May sleep.
+ */
+void uret_kvm_get(void);
+
+/**
+ * uret_kvm_put() - undo uret_kvm_get(), as a VM is destroyed
+ *
+ * The last one restores the host's MSRs, FS and GS on each CPU that does not have them, by
+ * an IPI.
+ *
+ * Context: Task context.  May sleep.
+ */
+void uret_kvm_put(void);
+
+/**
+ * uret_vmx_setup() - add the MSRs of VMX to the registry
+ *
+ * Context: Task context.  May sleep.
+ * Return: The number of MSRs, or an error as for uret_add().
+ */
 int uret_vmx_setup(void);
+
+/**
+ * uret_vmx_switch_to_guest() - set all MSRs of a vCPU of VMX
+ * @values: the values of the vCPU, see uret_kvm_update()
+ *
+ * Context: The vCPU's thread, with preemption disabled.
+ */
 void uret_vmx_switch_to_guest(const struct uret_values *values);
+
+/**
+ * uret_svm_setup() - add the MSRs of SVM to the registry
+ *
+ * Context: Task context.  May sleep.
+ * Return: The number of MSRs, or an error as for uret_add().
+ */
 int uret_svm_setup(void);
+
+/**
+ * uret_svm_switch_to_guest() - set the MSRs of a vCPU of SVM
+ * @tsc_aux: the guest's TSC_AUX
+ *
+ * Context: The vCPU's thread, with preemption disabled.
+ */
 void uret_svm_switch_to_guest(u64 tsc_aux);
+
+/**
+ * uret_kvm_msr() - get an MSR by KVM's number
+ * @index: KVM's number
+ *
+ * Context: Any.
+ * Return: The number of the MSR, or 0 if there is none.
+ */
 u32 uret_kvm_msr(unsigned int index);
+
+/**
+ * uret_kvm_update() - update one MSR in the values of a vCPU
+ * @values: the values of the vCPU
+ * @index: KVM's number of the MSR
+ * @load: whether the MSR is to be set
+ * @data: the value
+ * @mask: the bits of @data to set; all other bits are set to the host's
+ *
+ * Context: Any in which no other code uses @values.
+ */
 void uret_kvm_update(struct uret_values *values, unsigned int index, bool load,
 		     u64 data, u64 mask);
+
+/**
+ * uret_kvm_set() - set an MSR by KVM's number
+ * @index: KVM's number of the MSR
+ * @value: the value
+ * @mask: the bits of @value to set; all other bits are set to the host's
+ *
+ * Context: Task context with preemption disabled, outside of a user-return notifier.
+ * Return: 0, or an error as for uret_set().
+ */
 int uret_kvm_set(unsigned int index, u64 value, u64 mask);
-u64 uret_kvm_get(unsigned int index);
+
+/**
+ * uret_kvm_value() - get the value that an MSR of this CPU holds, without RDMSR
+ * @index: KVM's number of the MSR
+ *
+ * Context: Preemption disabled.
+ * Return: The value, or 0 if there is no such MSR.
+ */
+u64 uret_kvm_value(unsigned int index);
+
+/**
+ * uret_kvm_read_host() - read the host's values of KVM's MSRs on this CPU again
+ *
+ * Context: Not migratable.
+ * Return: 0, or an error as for uret_read_host().
+ */
 int uret_kvm_read_host(void);
+
+/**
+ * uret_kvm_drop() - restore the host's values of KVM's MSRs, and FS and GS, on this CPU
+ *
+ * Context: Any but NMI and a user-return notifier.
+ */
 void uret_kvm_drop(void);
+
+/**
+ * uret_kvm_destroy() - remove KVM's MSRs from the registry
+ *
+ * Context: Task context.  May sleep.
+ */
 void uret_kvm_destroy(void);
 
 #endif /* _ASM_X86_URET_KVM_H */

@@ -102,10 +102,10 @@ static __always_inline bool svm_vmload_deferred(struct vcpu_svm *svm)
 	return svm->vmload_entry == SVM_VMLOAD_DEFERRED;
 }
 
-static inline void svm_refuse_vmload(struct vcpu_svm *svm)
+static inline void svm_vmload_note_ineligible(struct vcpu_svm *svm)
 {
-	svm->vmload_entry = SVM_VMLOAD_REFUSED;
-	uret_svm_refuse();
+	svm->vmload_entry = SVM_VMLOAD_INELIGIBLE;
+	uret_svm_note_ineligible();
 }
 
 static inline void svm_decide_vmload(struct vcpu_svm *svm)
@@ -113,7 +113,7 @@ static inline void svm_decide_vmload(struct vcpu_svm *svm)
 	if (svm_may_defer_vmload(&svm->vcpu))
 		svm->vmload_entry = SVM_VMLOAD_DEFERRED;
 	else
-		svm_refuse_vmload(svm);
+		svm_vmload_note_ineligible(svm);
 }
 
 static noinline void __svm_vmload_note_reentry(struct vcpu_svm *svm)
@@ -164,8 +164,8 @@ static __always_inline bool svm_prepare_vmload(struct kvm_vcpu *vcpu)
 static noinline bool __svm_enter_deferred(struct vcpu_svm *svm)
 {
 	/* Check late: another thread may install an LDT at any time. */
-	if (!svm->vmload.live && kvm_current_may_have_ldt()) {
-		svm_refuse_vmload(svm);
+	if (!svm->vmload.loaded && kvm_current_may_have_ldt()) {
+		svm_vmload_note_ineligible(svm);
 		vmsave(this_cpu_ptr(&svm_data)->save_area_pa);
 		return false;
 	}
@@ -192,8 +192,8 @@ static noinline void __svm_put_vmload_state(struct kvm_vcpu *vcpu)
 
 	svm->host_fsgs_saved &= vcpu->scheduled_out;
 
-	if (svm->vmload.live)
-		uret_svm_leave(&svm->vmload);
+	if (svm->vmload.loaded)
+		uret_svm_restore(&svm->vmload);
 	else
 		kvm_fsgs_cancel(vcpu);
 }

@@ -406,7 +406,7 @@ static void result(const char *wrong, unsigned long long times, const char *what
 }
 
 /* What uret counts: see Documentation/ABI/testing/debugfs-uret. */
-static const char *const columns[] = { "stayed", "forgotten", "left", "evicted" };
+static const char *const columns[] = { "deferred", "cancelled", "restored", "flushed" };
 static long long counted_before[ARRAY_SIZE(columns)];
 
 /* What uret has counted on all CPUs. */
@@ -433,7 +433,7 @@ static void count_transitions(void)
 
 		ksft_print_msg("FS and GS %s %lld times\n", columns[i], times);
 		/* That one wants a CPU to stay idle, see transitions.sh. */
-		all &= times > 0 || !strcmp(columns[i], "evicted");
+		all &= times > 0 || !strcmp(columns[i], "flushed");
 	}
 	ksft_test_result(all, "each transition has been seen\n");
 }

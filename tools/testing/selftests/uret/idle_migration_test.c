@@ -151,7 +151,7 @@ FIXTURE_TEARDOWN(idle_migration)
 TEST_F_TIMEOUT(idle_migration, takes_no_more_ipis_than_stock, TIMEOUT)
 {
 	struct migration *m = &self->m;
-	long long cal, before, ipis, taken, evicted;
+	long long cal, before, ipis, taken, flushed;
 	pthread_t vcpu, wakers[2];
 
 	ASSERT_EQ(0, pthread_create(&vcpu, NULL, run_vcpu, m));
@@ -164,7 +164,7 @@ TEST_F_TIMEOUT(idle_migration, takes_no_more_ipis_than_stock, TIMEOUT)
 	ASSERT_LE(0, before);
 	cal = function_calls();
 	taken = counted("taken");
-	evicted = counted("evicted");
+	flushed = counted("flushed");
 	pthread_join(wakers[0], NULL);
 	pthread_join(wakers[1], NULL);
 	ipis = calls();
@@ -172,21 +172,21 @@ TEST_F_TIMEOUT(idle_migration, takes_no_more_ipis_than_stock, TIMEOUT)
 	ipis -= before;
 	cal = function_calls() - cal;
 	taken = counted("taken") - taken;
-	evicted = counted("evicted") - evicted;
+	flushed = counted("flushed") - flushed;
 	ASSERT_EQ(NULL, m->wrong) TH_LOG("%s", m->wrong);
 	pthread_join(vcpu, NULL);
 	ASSERT_EQ(NULL, m->wrong) TH_LOG("%s", m->wrong);
 
-	TH_LOG("%d migrations: %lld calls, CAL %lld, %lld taken, %lld evicted", MIGRATIONS,
-	       ipis, cal, taken, evicted);
+	TH_LOG("%d migrations: %lld calls, CAL %lld, %lld taken, %lld flushed", MIGRATIONS,
+	       ipis, cal, taken, flushed);
 	ASSERT_LE(ipis, (self->svm ? 0 : MIGRATIONS) + SLACK);
 	/* On VMX, each migration clears a VMCS by a call. */
 	ASSERT_GE(ipis, self->svm ? 0 : MIGRATIONS - SLACK);
 	if (!kvm_uses_uret())
 		return;
 	/* The state was on the CPU that the vCPU has left. */
-	ASSERT_GE(self->svm ? taken : evicted, MIGRATIONS * 9 / 10);
-	ASSERT_LE(self->svm ? evicted : taken, SLACK);
+	ASSERT_GE(self->svm ? taken : flushed, MIGRATIONS * 9 / 10);
+	ASSERT_LE(self->svm ? flushed : taken, SLACK);
 }
 
 static void *run_two_turns(void *arg)

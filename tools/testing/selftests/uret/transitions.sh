@@ -55,11 +55,11 @@ armed_notifier_survives_hotplug()
 # How often the FS and GS of a vCPU left a CPU for another reason than a user task.
 moved()
 {
-	echo $(($(counted "$URET/fsgs" evicted) + $(counted "$URET/fsgs" taken)))
+	echo $(($(counted "$URET/fsgs" flushed) + $(counted "$URET/fsgs" taken)))
 }
 
 # with_idle_vm COMMAND...: does it to a VM that only sleeps and wakes, so that its FS and GS are
-# still there, and must be evicted or taken. The guest checks whether its own came with it.
+# still there, and must be flushed or taken. The guest checks whether its own came with it.
 with_idle_vm()
 {
 	start_vm -i || return 1
@@ -75,9 +75,9 @@ offline_with_sleeping_vm()
 	# Another task on that CPU, and they are gone already.
 	taskset -p 1 $$ >/dev/null
 	start_vm -c "$LAST" -s && sleep 0.5 || return 1
-	before=$(counted "$URET/fsgs" evicted)
+	before=$(counted "$URET/fsgs" flushed)
 	echo 0 >"$ONLINE" || return 1
-	after=$(counted "$URET/fsgs" evicted)
+	after=$(counted "$URET/fsgs" flushed)
 	echo 1 >"$ONLINE" && stop_vm || return 1
 	taskset -p $(((1 << CPUS) - 1)) $$ >/dev/null
 	uses N || [ "$after" -gt "$before" ]
@@ -93,9 +93,9 @@ worker_exits_beside_sleeping_vm()
 	worker=$(grep -l '^kvm-nx' /proc/"$other"/task/*/comm | cut -d/ -f5)
 	[ -n "$worker" ] && taskset -p $((1 << LAST)) "$worker" >/dev/null || return 1
 	start_vm -c "$LAST" -s && sleep 0.5 || return 1
-	before=$(counted "$URET/fsgs" evicted)
+	before=$(counted "$URET/fsgs" flushed)
 	kill "$other" && wait "$other" || return 1
-	after=$(counted "$URET/fsgs" evicted)
+	after=$(counted "$URET/fsgs" flushed)
 	stop_vm || return 1
 	taskset -p $(((1 << CPUS) - 1)) $$ >/dev/null
 	uses N || [ "$after" -gt "$before" ]
@@ -120,10 +120,10 @@ last_vm_is_killed()
 sleeping_vm_gets_ldt()
 {
 	taskset -p 1 $$ >/dev/null
-	before=$(counted "$URET/fsgs" evicted)
+	before=$(counted "$URET/fsgs" flushed)
 	"$DIR/run_vm" -c "$LAST" -l || return 1
 	taskset -p $(((1 << CPUS) - 1)) $$ >/dev/null
-	uses N || [ "$(counted "$URET/fsgs" evicted)" -gt "$before" ]
+	uses N || [ "$(counted "$URET/fsgs" flushed)" -gt "$before" ]
 }
 
 # With VMLOAD at each exit, LDTR is the host's, so modify_ldt() does not restore FS and GS on

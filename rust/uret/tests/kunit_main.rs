@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! KUnit tests of the registry's rules, with MSRs that are made up: hardware does not fault at
-//! will. `msr_kunit.c` tests the module with the MSRs of the CPU.
+//! KUnit tests of the rules, with fake MSRs, as hardware does not fault on demand. `msr_kunit.c` tests
+//! the module with the MSRs of the CPU.
 
 use kernel::prelude::*;
 
-#[path = "cpu.rs"]
-mod cpu;
-#[path = "slots.rs"]
-mod slots;
-#[path = "vmload.rs"]
+#[path = "../registry"]
+mod registry {
+    pub(crate) mod cpu;
+    pub(crate) mod hw;
+    pub(crate) mod slot;
+    pub(crate) mod slots;
+}
+#[path = "../x86/vmload.rs"]
 mod vmload;
 
 module! {
@@ -31,64 +34,79 @@ impl kernel::Module for Tests {
 #[kernel::macros::kunit_tests(uret_slots)]
 mod slot_tests {
     use super::{
-        cpu::MAX_SLOTS,
-        slots::{
-            Owner,
-            Slots, //
+        registry::{
+            slot::{
+                Slot,
+                SlotMask,
+                MAX_SLOTS, //
+            },
+            slots::{
+                Owner,
+                Slots, //
+            },
         },
         *, //
     };
 
+    /// Adds an MSR, and returns the number of the slot.
+    fn add(slots: &Slots, owner: Owner, msr: u32) -> Result<usize> {
+        slots.add(owner, msr).map(Slot::index)
+    }
+
+    fn find(slots: &Slots, msr: u32) -> Option<usize> {
+        slots.find(msr).map(Slot::index)
+    }
+
     #[test]
-    fn an_owner_is_somebody() {
+    fn owner_has_an_address() {
         assert!(Owner::new(0).err() == Some(EINVAL));
         assert!(Owner::new(1).is_ok());
     }
 
     #[test]
-    fn a_slot_is_found_until_it_is_removed() -> Result {
+    fn slot_is_found_until_removed() -> Result {
         let slots = Slots::new();
         let owner = Owner::new(1)?;
 
-        assert!(slots.find(7).is_none());
-        assert!(slots.add(owner, 7) == Ok(0));
-        assert!(slots.add(owner, 8) == Ok(1));
-        assert!(slots.find(7) == Some(0) && slots.find(8) == Some(1));
-        assert!(slots.of(owner) == 0b11);
-        slots.remove(0b01);
-        assert!(slots.find(7).is_none() && slots.find(8) == Some(1));
+        assert!(find(&slots, 7).is_none());
+        assert!(add(&slots, owner, 7) == Ok(0));
+        assert!(add(&slots, owner, 8) == Ok(1));
+        assert!(find(&slots, 7) == Some(0) && find(&slots, 8) == Some(1));
+        assert!(slots.of(owner).0 == 0b11);
+        slots.remove(SlotMask(0b01));
+        assert!(find(&slots, 7).is_none() && find(&slots, 8) == Some(1));
         assert!(slots.iter().count() == 1);
         // The lowest free slot is used again.
-        assert!(slots.add(owner, 9) == Ok(0));
+        assert!(add(&slots, owner, 9) == Ok(0));
         Ok(())
     }
 
     #[test]
-    fn a_second_owner_is_refused() -> Result {
-        static SOMEBODY: u8 = 1;
+    fn second_owner_is_refused() -> Result {
+        static UNIQUE: u8 = 1;
         let slots = Slots::new();
-        let (first, second) = (Owner::of(&SOMEBODY), Owner::new(2)?);
+        let (first, second) = (Owner::of(&UNIQUE), Owner::new(2)?);
 
-        slots.add(first, 7)?;
-        assert!(slots.add(first, 7) == Err(EEXIST));
-        assert!(slots.add(second, 7) == Err(EBUSY));
-        assert!(slots.add(second, 8) == Ok(1));
-        assert!(slots.of(first) == 0b01 && slots.of(second) == 0b10);
+        add(&slots, first, 7)?;
+        assert!(add(&slots, first, 7) == Err(EEXIST));
+        assert!(add(&slots, second, 7) == Err(EBUSY));
+        assert!(add(&slots, second, 8) == Ok(1));
+        assert!(slots.of(first).0 == 0b01 && slots.of(second).0 == 0b10);
         Ok(())
     }
 
     #[test]
-    fn a_full_table_is_an_error() -> Result {
+    fn full_table_is_an_error() -> Result {
         let slots = Slots::new();
         let owner = Owner::new(1)?;
 
         for msr in 0..MAX_SLOTS {
-            assert!(slots.add(owner, msr as u32) == Ok(msr));
+            assert!(add(&slots, owner, msr as u32) == Ok(msr));
         }
-        assert!(slots.add(owner, u32::MAX) == Err(ENOSPC));
-        assert!(slots.of(owner) == usize::MAX);
-        slots.remove(1 << (MAX_SLOTS - 1));
-        assert!(slots.add(owner, u32::MAX) == Ok(MAX_SLOTS - 1));
+        assert!(add(&slots, owner, u32::MAX) == Err(ENOSPC));
+        assert!(slots.of(owner) == SlotMask::ALL);
+        slots.remove(SlotMask(1 << (MAX_SLOTS - 1)));
+        assert!(add(&slots, owner, u32::MAX) == Ok(MAX_SLOTS - 1));
         Ok(())
     }
 }
@@ -103,13 +121,18 @@ mod cpu_tests {
     };
 
     use super::{
-        cpu::{
-            Cpu,
-            Event,
-            Hardware,
-            PerSlot,
-            Slot,
-            MAX_SLOTS, //
+        registry::{
+            cpu::Cpu,
+            hw::{
+                Event,
+                MsrOps, //
+            },
+            slot::{
+                PerSlot,
+                Slot,
+                SlotMask,
+                MAX_SLOTS, //
+            },
         },
         *, //
     };
@@ -117,11 +140,11 @@ mod cpu_tests {
     const NR: usize = 4;
     const ALL: u64 = u64::MAX;
 
-    /// MSRs 0 to 3, which are in the slots of the same numbers, and one in the last slot.
+    /// Fake MSRs 0 to 3, in the slots of the same numbers.
     struct Msrs {
         values: [Cell<u64>; NR],
         reads_fault: Cell<bool>,
-        /// The value that no MSR takes.
+        /// The value that each MSR refuses.
         refused: Cell<u64>,
         writes: Cell<u32>,
         sets: Cell<u32>,
@@ -147,7 +170,7 @@ mod cpu_tests {
         }
     }
 
-    impl Hardware for Msrs {
+    impl MsrOps for Msrs {
         fn read(&self, msr: u32) -> Result<u64> {
             if self.reads_fault.get() {
                 return Err(EIO);
@@ -174,7 +197,7 @@ mod cpu_tests {
         }
     }
 
-    /// A CPU whose slots 0 to 3 are ready. It is large, so it does not go on the stack.
+    /// Returns a CPU whose slots 0 to 3 are initialized, on the heap as it is large.
     fn cpu(msrs: &Msrs) -> Result<KBox<Cpu>> {
         let cpu = KBox::new(Cpu::new(), GFP_KERNEL)?;
 
@@ -185,12 +208,14 @@ mod cpu_tests {
     }
 
     fn read_host(cpu: &Cpu, msrs: &Msrs, slot: usize, msr: u32) -> Result {
-        // SAFETY: No kernel depends on these MSRs.
+        let slot = Slot::new(slot).ok_or(ENXIO)?;
+
+        // SAFETY: The MSRs are fake.
         unsafe { cpu.read_host(msrs, slot, msr) }
     }
 
     #[test]
-    fn an_unknown_slot_is_an_error() -> Result {
+    fn unknown_slot_is_an_error() -> Result {
         let msrs = Msrs::new();
         let cpu = cpu(&msrs)?;
 
@@ -204,7 +229,7 @@ mod cpu_tests {
     }
 
     #[test]
-    fn a_set_writes_once() -> Result {
+    fn set_writes_once() -> Result {
         let msrs = Msrs::new();
         let cpu = cpu(&msrs)?;
 
@@ -212,44 +237,44 @@ mod cpu_tests {
         cpu.set(&msrs, 1, 5, ALL)?;
         assert!(msrs.value(1) == 5 && cpu.get(1) == Ok(5));
         assert!(msrs.writes.get() == 1 && msrs.sets.get() == 1 && msrs.elides.get() == 1);
-        assert!(cpu.dirty() == 0b10);
+        assert!(cpu.dirty().0 == 0b10);
         Ok(())
     }
 
     #[test]
-    fn the_host_value_is_not_dirty() -> Result {
+    fn host_value_is_clean() -> Result {
         let msrs = Msrs::new();
         let cpu = cpu(&msrs)?;
 
         cpu.set(&msrs, 0, 100, ALL)?;
-        assert!(msrs.writes.get() == 0 && cpu.dirty() == 0);
+        assert!(msrs.writes.get() == 0 && cpu.dirty().0 == 0);
         cpu.set(&msrs, 0, 5, ALL)?;
         cpu.set(&msrs, 2, 5, ALL)?;
-        assert!(cpu.dirty() == 0b101);
-        // A set that makes the bitmap smaller, and one that makes it empty.
+        assert!(cpu.dirty().0 == 0b101);
+        // A set that leaves other slots dirty, and a set that leaves none.
         cpu.set(&msrs, 0, 100, ALL)?;
-        assert!(cpu.dirty() == 0b100);
+        assert!(cpu.dirty().0 == 0b100);
         cpu.set(&msrs, 2, 100, ALL)?;
-        assert!(cpu.dirty() == 0);
-        cpu.restore(&msrs, usize::MAX)?;
+        assert!(cpu.dirty().0 == 0);
+        cpu.restore(&msrs, SlotMask::ALL)?;
         assert!(msrs.restores.get() == 0);
         Ok(())
     }
 
     #[test]
-    fn bits_outside_of_the_mask_are_the_hosts() -> Result {
+    fn bits_outside_mask_are_host_bits() -> Result {
         let msrs = Msrs::new();
         let cpu = cpu(&msrs)?;
 
         cpu.set(&msrs, 0, 0xffff, 0xff00)?;
         assert!(msrs.value(0) == 0xff00 | 100);
         cpu.set(&msrs, 0, 0, 0xff00)?;
-        assert!(msrs.value(0) == 100 && cpu.dirty() == 0);
+        assert!(msrs.value(0) == 100 && cpu.dirty().0 == 0);
         Ok(())
     }
 
     #[test]
-    fn a_failed_write_changes_nothing() -> Result {
+    fn failed_write_changes_nothing() -> Result {
         let msrs = Msrs::new();
         let cpu = cpu(&msrs)?;
 
@@ -259,15 +284,15 @@ mod cpu_tests {
         assert!(cpu.set(&msrs, 1, 6, ALL) == Err(EIO));
         assert!(cpu.get(0) == Ok(5) && msrs.value(0) == 5);
         assert!(cpu.get(1) == Ok(100) && msrs.value(1) == 100);
-        assert!(cpu.dirty() == 0b01 && msrs.sets.get() == 1);
-        // The next one is not taken for the failed one.
+        assert!(cpu.dirty().0 == 0b01 && msrs.sets.get() == 1);
+        // The next set writes the MSR.
         msrs.refused.set(ALL);
         cpu.set(&msrs, 0, 6, ALL)?;
         assert!(msrs.value(0) == 6);
         Ok(())
     }
 
-    /// Values for some slots, all bits of them. They are large, so they do not go on the stack.
+    /// Returns values of all bits of some slots, on the heap as they are large.
     fn values(wanted: &[(usize, u64)]) -> Result<KBox<Values>> {
         let mut values = KBox::new(Values::default(), GFP_KERNEL)?;
 
@@ -279,26 +304,26 @@ mod cpu_tests {
     }
 
     #[test]
-    fn many_are_set_at_once() -> Result {
+    fn set_values_sets_all_slots() -> Result {
         let msrs = Msrs::new();
         let cpu = cpu(&msrs)?;
         let mut wanted = values(&[(0, 5), (1, 100), (3, 7)])?;
 
-        // What is not to be loaded does not matter.
+        // The data of a slot that is not to be loaded is ignored.
         wanted.data[2] = 9;
         cpu.set_values(&msrs, &wanted)?;
         assert!(msrs.values.each_ref().map(Cell::get) == [5, 100, 100, 7]);
-        assert!(cpu.dirty() == 0b1001 && msrs.writes.get() == 2 && msrs.elides.get() == 1);
-        // The same again, and then the host's.
+        assert!(cpu.dirty().0 == 0b1001 && msrs.writes.get() == 2 && msrs.elides.get() == 1);
+        // The same values again, then the host's.
         cpu.set_values(&msrs, &wanted)?;
         assert!(msrs.writes.get() == 2 && msrs.elides.get() == 4);
         cpu.set_values(&msrs, &*values(&[(0, 100), (3, 100)])?)?;
-        assert!(cpu.dirty() == 0 && msrs.writes.get() == 4);
+        assert!(cpu.dirty().0 == 0 && msrs.writes.get() == 4);
         Ok(())
     }
 
     #[test]
-    fn some_bits_of_many_are_set() -> Result {
+    fn set_values_honors_masks() -> Result {
         let msrs = Msrs::new();
         let cpu = cpu(&msrs)?;
         let mut wanted = values(&[(0, 0xffff), (1, 0xffff)])?;
@@ -307,12 +332,12 @@ mod cpu_tests {
         wanted.mask[0] = 0xff00;
         cpu.set_values(&msrs, &wanted)?;
         assert!(msrs.value(0) == 0xff00 | 100 && msrs.value(1) == 0xffff);
-        assert!(cpu.dirty() == 0b11);
+        assert!(cpu.dirty().0 == 0b11);
         Ok(())
     }
 
     #[test]
-    fn one_of_many_may_fail() -> Result {
+    fn set_values_continues_after_error() -> Result {
         let msrs = Msrs::new();
         let cpu = cpu(&msrs)?;
 
@@ -320,16 +345,16 @@ mod cpu_tests {
         let wanted = values(&[(0, 5), (1, 6), (2, 7)])?;
         assert!(cpu.set_values(&msrs, &wanted) == Err(EIO));
         assert!(msrs.values.each_ref().map(Cell::get) == [5, 100, 7, 100]);
-        assert!(cpu.dirty() == 0b101 && cpu.get(1) == Ok(100));
+        assert!(cpu.dirty().0 == 0b101 && cpu.get(1) == Ok(100));
 
         let wanted = values(&[(0, 8), (NR, 8), (MAX_SLOTS - 1, 8)])?;
         assert!(cpu.set_values(&msrs, &wanted) == Err(ENXIO));
-        assert!(msrs.value(0) == 8 && cpu.dirty() == 0b101);
+        assert!(msrs.value(0) == 8 && cpu.dirty().0 == 0b101);
         Ok(())
     }
 
     #[test]
-    fn a_restore_touches_dirty_slots_only() -> Result {
+    fn restore_writes_dirty_slots_only() -> Result {
         let msrs = Msrs::new();
         let cpu = cpu(&msrs)?;
 
@@ -337,64 +362,64 @@ mod cpu_tests {
         cpu.set(&msrs, 1, 100, ALL)?;
         cpu.set(&msrs, 3, 5, ALL)?;
         msrs.writes.set(0);
-        cpu.restore(&msrs, usize::MAX)?;
+        cpu.restore(&msrs, SlotMask::ALL)?;
         assert!(msrs.writes.get() == 2 && msrs.restores.get() == 2);
         for slot in 0..NR {
             assert!(msrs.value(slot) == 100 && cpu.get(slot) == Ok(100));
         }
-        assert!(cpu.dirty() == 0);
+        assert!(cpu.dirty().0 == 0);
         Ok(())
     }
 
     #[test]
-    fn a_drop_leaves_the_others() -> Result {
+    fn restore_of_some_slots_keeps_others() -> Result {
         let msrs = Msrs::new();
         let cpu = cpu(&msrs)?;
 
         cpu.set(&msrs, 0, 5, ALL)?;
         cpu.set(&msrs, 1, 5, ALL)?;
-        cpu.restore(&msrs, 0b10)?;
-        assert!(cpu.dirty() == 0b01);
+        cpu.restore(&msrs, SlotMask(0b10))?;
+        assert!(cpu.dirty().0 == 0b01);
         assert!(msrs.value(0) == 5 && msrs.value(1) == 100);
         Ok(())
     }
 
     #[test]
-    fn a_failed_restore_stays_dirty() -> Result {
+    fn failed_restore_stays_dirty() -> Result {
         let msrs = Msrs::new();
         let cpu = cpu(&msrs)?;
 
         cpu.set(&msrs, 0, 5, ALL)?;
         cpu.set(&msrs, 1, 5, ALL)?;
         msrs.refused.set(100);
-        assert!(cpu.restore(&msrs, usize::MAX) == Err(EIO));
-        assert!(cpu.dirty() == 0b11 && cpu.get(0) == Ok(5));
+        assert!(cpu.restore(&msrs, SlotMask::ALL) == Err(EIO));
+        assert!(cpu.dirty().0 == 0b11 && cpu.get(0) == Ok(5));
         msrs.refused.set(ALL);
-        cpu.restore(&msrs, usize::MAX)?;
-        assert!(cpu.dirty() == 0 && msrs.value(1) == 100);
+        cpu.restore(&msrs, SlotMask::ALL)?;
+        assert!(cpu.dirty().0 == 0 && msrs.value(1) == 100);
         Ok(())
     }
 
     #[test]
-    fn a_guests_value_is_not_taken_for_the_hosts() -> Result {
+    fn dirty_slot_is_not_read_as_host_value() -> Result {
         let msrs = Msrs::new();
         let cpu = cpu(&msrs)?;
 
         cpu.set(&msrs, 0, 5, ALL)?;
         assert!(read_host(&cpu, &msrs, 0, 0) == Err(EBUSY));
-        cpu.restore(&msrs, usize::MAX)?;
+        cpu.restore(&msrs, SlotMask::ALL)?;
         assert!(msrs.value(0) == 100);
-        // The host has changed its mind.
+        // The host's values change.
         for value in &msrs.values {
             value.set(200);
         }
         read_host(&cpu, &msrs, 0, 0)?;
-        assert!(cpu.get(0) == Ok(200) && cpu.dirty() == 0);
+        assert!(cpu.get(0) == Ok(200) && cpu.dirty().0 == 0);
         Ok(())
     }
 
     #[test]
-    fn an_msr_that_faults_is_not_ready() -> Result {
+    fn faulting_msr_is_not_initialized() -> Result {
         let msrs = Msrs::new();
         let cpu = cpu(&msrs)?;
 
@@ -407,45 +432,45 @@ mod cpu_tests {
     }
 
     #[test]
-    fn the_last_slot_works() -> Result {
+    fn last_slot_works() -> Result {
         let msrs = Msrs::new();
         let cpu = cpu(&msrs)?;
         let last = MAX_SLOTS - 1;
 
         read_host(&cpu, &msrs, last, 3)?;
         cpu.set(&msrs, last, 5, ALL)?;
-        assert!(cpu.dirty() == 1 << last);
-        cpu.restore(&msrs, usize::MAX)?;
-        assert!(msrs.value(3) == 100 && cpu.dirty() == 0);
+        assert!(cpu.dirty().0 == 1 << last);
+        cpu.restore(&msrs, SlotMask::ALL)?;
+        assert!(msrs.value(3) == 100 && cpu.dirty().0 == 0);
         Ok(())
     }
 
     #[test]
-    fn what_is_dirty_is_not_forgotten() -> Result {
+    fn dirty_slot_is_not_forgotten() -> Result {
         let msrs = Msrs::new();
         let cpu = cpu(&msrs)?;
 
         cpu.set(&msrs, 0, 5, ALL)?;
-        cpu.forget(usize::MAX);
+        cpu.forget(SlotMask::ALL);
         assert!(cpu.get(0) == Ok(5) && cpu.get(1) == Err(ENXIO));
-        cpu.restore(&msrs, usize::MAX)?;
+        cpu.restore(&msrs, SlotMask::ALL)?;
         assert!(msrs.value(0) == 100);
         Ok(())
     }
 
     #[test]
-    fn counters_tell_what_happened() -> Result {
+    fn counters_count_each_outcome() -> Result {
         let msrs = Msrs::new();
         let cpu = cpu(&msrs)?;
 
         for value in [5, 5, 6] {
             cpu.set(&msrs, 2, value, ALL)?;
         }
-        cpu.restore(&msrs, usize::MAX)?;
+        cpu.restore(&msrs, SlotMask::ALL)?;
         let counts = cpu
             .counts()
-            .find(|it| it.0 == 2)
-            .map(|(_, msr, it)| (msr, it.written, it.elided, it.restored));
+            .find(|&(slot, ..)| slot == 2)
+            .map(|(_, msr, counts)| (msr, counts.written, counts.elided, counts.restored));
         assert!(counts == Some((2, 2, 1, 1)));
         Ok(())
     }
@@ -464,26 +489,30 @@ mod vmload_tests {
         *, //
     };
 
-    /// A CPU that counts what it is asked for, and may have lost SVM.
+    /// A fake CPU that counts the calls. With `works` false, SVM is disabled.
     struct Counting {
-        admitted: Cell<u32>,
+        switched_in: Cell<u32>,
         saved: Cell<u32>,
-        to_host: Cell<u32>,
+        restored: Cell<u32>,
         works: Cell<bool>,
     }
 
     impl Counting {
         fn new() -> Self {
             Self {
-                admitted: Cell::new(0),
+                switched_in: Cell::new(0),
                 saved: Cell::new(0),
-                to_host: Cell::new(0),
+                restored: Cell::new(0),
                 works: Cell::new(true),
             }
         }
 
         fn counts(&self) -> (u32, u32, u32) {
-            (self.admitted.get(), self.saved.get(), self.to_host.get())
+            (
+                self.switched_in.get(),
+                self.saved.get(),
+                self.restored.get(),
+            )
         }
 
         fn done(&self) -> Result {
@@ -500,8 +529,8 @@ mod vmload_tests {
     }
 
     impl Cpu for Counting {
-        unsafe fn admit(&self) {
-            inc(&self.admitted);
+        unsafe fn switch_in(&self) {
+            inc(&self.switched_in);
         }
 
         fn vmsave(&self) -> Result {
@@ -509,40 +538,40 @@ mod vmload_tests {
             self.done()
         }
 
-        fn to_host(&self) -> Result {
-            inc(&self.to_host);
+        fn restore_host(&self) -> Result {
+            inc(&self.restored);
             self.done()
         }
     }
 
     fn enter(state: &mut State, cpu: &Counting) -> bool {
-        // SAFETY: That CPU has no user mode.
+        // SAFETY: The fake CPU has no user mode.
         unsafe { state.enter(cpu) }
     }
 
     #[test]
-    fn many_entries_load_once_and_save_never() {
+    fn entries_load_once_and_never_save() {
         let cpu = Counting::new();
         let mut state = State::NEW;
 
         assert!(enter(&mut state, &cpu));
         for _ in 0..5 {
-            assert!(state.vmcb == Vmcb::NeedsVmsave && state.live);
+            assert!(state.vmcb == Vmcb::NeedsVmsave && state.loaded);
             assert!(!enter(&mut state, &cpu));
         }
         assert!(cpu.counts() == (1, 0, 0));
     }
 
     #[test]
-    fn leaving_saves_and_puts_back_the_host() -> Result {
+    fn restore_saves_and_restores_host() -> Result {
         let cpu = Counting::new();
         let mut state = State::NEW;
 
         enter(&mut state, &cpu);
-        state.leave(&cpu)?;
+        state.restore(&cpu)?;
         assert!(state == State::NEW && cpu.counts() == (1, 1, 1));
-        // There is nothing to be left any more.
-        state.leave(&cpu)?;
+        // The host's state is restored already.
+        state.restore(&cpu)?;
         assert!(cpu.counts() == (1, 1, 1));
         assert!(enter(&mut state, &cpu));
         assert!(cpu.counts() == (2, 1, 1));
@@ -550,72 +579,72 @@ mod vmload_tests {
     }
 
     #[test]
-    fn what_was_read_is_neither_saved_again_nor_loaded() -> Result {
+    fn sync_saves_once_and_does_not_load() -> Result {
         let cpu = Counting::new();
         let mut state = State::NEW;
 
-        state.read(&cpu)?;
+        state.sync(&cpu)?;
         assert!(cpu.counts() == (0, 0, 0));
         enter(&mut state, &cpu);
-        state.read(&cpu)?;
-        state.read(&cpu)?;
+        state.sync(&cpu)?;
+        state.sync(&cpu)?;
         assert!(state.vmcb == Vmcb::InSync && cpu.counts() == (1, 1, 0));
         assert!(!enter(&mut state, &cpu));
-        state.read(&cpu)?;
-        state.leave(&cpu)?;
+        state.sync(&cpu)?;
+        state.restore(&cpu)?;
         assert!(cpu.counts() == (1, 2, 1));
         Ok(())
     }
 
     #[test]
-    fn what_was_written_is_loaded_and_not_overwritten() -> Result {
+    fn sync_for_write_loads_and_does_not_save_again() -> Result {
         let cpu = Counting::new();
         let mut state = State::NEW;
 
         enter(&mut state, &cpu);
-        // The rest of it must be right, too.
-        state.write(&cpu)?;
-        assert!(state.vmcb == Vmcb::NeedsVmload && state.live && cpu.counts() == (1, 1, 0));
-        state.write(&cpu)?;
-        state.read(&cpu)?;
+        // The write may be of a part of the state: VMSAVE must come first.
+        state.sync_for_write(&cpu)?;
+        assert!(state.vmcb == Vmcb::NeedsVmload && state.loaded && cpu.counts() == (1, 1, 0));
+        state.sync_for_write(&cpu)?;
+        state.sync(&cpu)?;
         assert!(cpu.counts() == (1, 1, 0));
         assert!(enter(&mut state, &cpu));
-        state.write(&cpu)?;
-        // VMSAVE here would undo what was written.
-        state.leave(&cpu)?;
+        state.sync_for_write(&cpu)?;
+        // VMSAVE here would undo the write.
+        state.restore(&cpu)?;
         assert!(state == State::NEW && cpu.counts() == (1, 2, 1));
         Ok(())
     }
 
     #[test]
-    fn without_svm_it_stays_live() {
+    fn failed_restore_stays_loaded() {
         let cpu = Counting::new();
         let mut state = State::NEW;
 
         enter(&mut state, &cpu);
         cpu.works.set(false);
-        assert!(state.read(&cpu) == Err(EIO));
+        assert!(state.sync(&cpu) == Err(EIO));
         assert!(state.vmcb == Vmcb::NeedsVmsave);
-        // The CPU must not be taken for one that has the host's state.
-        assert!(state.leave(&cpu) == Err(EIO));
-        assert!(state.live && cpu.counts().2 == 1);
+        // The guest state must still count as loaded.
+        assert!(state.restore(&cpu) == Err(EIO));
+        assert!(state.loaded && cpu.counts().2 == 1);
     }
 
     #[test]
-    fn what_is_in_memory_is_taken_without_the_cpu() -> Result {
+    fn synced_state_is_taken_without_old_cpu() -> Result {
         let cpu = Counting::new();
         let mut state = State::NEW;
 
         enter(&mut state, &cpu);
-        // It is not.
+        // The VMCB lacks values.
         assert!(state.taken() == Err(EBUSY));
-        assert!(state.vmcb == Vmcb::NeedsVmsave && state.live);
-        state.read(&cpu)?;
+        assert!(state.vmcb == Vmcb::NeedsVmsave && state.loaded);
+        state.sync(&cpu)?;
         assert!(state.taken().is_ok() && state == State::NEW);
         assert!(cpu.counts() == (1, 1, 0));
-        // The next CPU loads it, and what was written is not lost either.
+        // The next CPU loads the state, including a write.
         assert!(enter(&mut state, &cpu));
-        state.write(&cpu)?;
+        state.sync_for_write(&cpu)?;
         assert!(state.taken().is_ok() && state == State::NEW);
         assert!(cpu.counts() == (2, 2, 0));
         Ok(())

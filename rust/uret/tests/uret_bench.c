@@ -4,18 +4,17 @@
  *
  * A write of "COMMAND DIRTY SLOTS TIMES" to debugfs/uret_bench/run does it:
  *
- *	equal 0 N TIMES		set N slots to what they hold
+ *	equal 0 N TIMES		set N slots to the values that the MSRs hold
  *	new N N TIMES		set N slots to other values
  *	restore K N TIMES	make K of N slots dirty, for the return to user mode
  *	calibrate 0 0 TIMES	instructions that are known, see calibrate()
  *
- * With stock=1 it is KVM's own code that runs, in a kvm.ko that is loaded with
- * uret=0 and without kvm-amd and kvm-intel. Those functions are exported to
- * these only, so that kprobes have to tell where they are.
+ * With stock=1 KVM's own code runs, in a kvm.ko that is loaded with uret=0 and without
+ * kvm-amd and kvm-intel. kvm.ko exports these functions to the vendor modules only, so
+ * that kprobes have to find the addresses.
  *
- * It uses MSRs that only the entry from user mode looks at, which is why
- * preemption stays off until they are the host's again, or until the return to
- * user mode restores them.
+ * The MSRs are used by the entry from user mode only. Preemption is disabled until the
+ * host's values are restored, or until the return to user mode restores them.
  */
 
 #include <linux/debugfs.h>
@@ -41,10 +40,10 @@ MODULE_PARM_DESC(stock, "measure KVM's own code instead of uret");
 #define SAMPLE_STARTS	".byte 0x0f, 0x1f, 0x84, 0x00, 'u', 'r', 't', 'S'\n\t"
 #define OPERATION_DONE	".byte 0x0f, 0x1f, 0x84, 0x00, 'u', 'r', 't', 'O'\n\t"
 
-/* What KVM has of slots, at most: KVM_MAX_NR_USER_RETURN_MSRS in msrs.h. */
+/* KVM_MAX_NR_USER_RETURN_MSRS in msrs.h. */
 #define MAX_STOCK_SLOTS	16
 
-/* Those of all CPUs come first. Emulators take others, too. */
+/* MSRs that all CPUs have. Emulators accept further ones. */
 static const u32 real_msrs[] = {
 	MSR_SYSCALL_MASK, MSR_LSTAR, MSR_CSTAR, MSR_TSC_AUX, MSR_STAR,
 	MSR_IA32_SYSENTER_ESP, MSR_IA32_SYSENTER_EIP, MSR_IA32_SYSENTER_CS,
@@ -52,7 +51,7 @@ static const u32 real_msrs[] = {
 
 #define FIRST_MADE_UP_MSR	0x0bad0000
 
-/* What KVM keeps of each MSR, and what it hands to uret. */
+/* The data of each MSR in KVM, and the values that KVM passes to uret. */
 static struct {
 	bool load_into_hardware;
 	unsigned int slot;
@@ -161,7 +160,7 @@ static int add_slots(unsigned int nr)
 	return 0;
 }
 
-/* What the two ways to do it do before a guest is entered. */
+/* Set the slots as before a guest entry, by uret or by KVM's own code. */
 static noinline void set_slots(void)
 {
 	if (!stock) {

@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Takes NMIs, breakpoints and machine checks, wherever they come from, and looks
- * at what they have found: for the selftest trap_test.
+ * Handles NMIs, breakpoints and machine checks from all sources, and checks the state that each
+ * has interrupted, for the selftest trap_test.
  *
  * debugfs, in uret_trap_test:
  *
- *	nmis		how many came where, on each CPU
+ *	nmis		the number on each CPU, by the place that was interrupted
  *	breakpoints	likewise, of executions of the function @breakpoint, and of
  *			writes to jiffies
- *	machine_checks	how many there were
- *	bad		what was not as it must be, if anything was
+ *	machine_checks	the number
+ *	bad		the first failed check, if any
  *	use_mm		write "PID CPU": a kernel thread uses the memory of that process
  *			on that CPU, and ends
  *	deep		write "CPU NR": a kernel thread on that CPU, with little room on its
- *			stack, sends itself NR NMIs while what VMLOAD loads is a guest's
+ *			stack, sends itself NR NMIs while the guest state is loaded
  *
- * It is C, as Rust has no means for most of this.
+ * C, as Rust has no abstraction for most of this.
  */
 
 #include <linux/debugfs.h>
@@ -56,7 +56,7 @@ MODULE_PARM_DESC(breakpoint, "the function to have a breakpoint");
 /* Marks the orig_ax of an NMI that raises another NMI. */
 #define NESTING		0x6e657374
 
-/* What is left of the stack of a deep kernel thread, and what handlers of NMIs use. */
+/* The room on the stack of a deep kernel thread, and the stack that NMI handlers use. */
 #define DEEP_ROOM	3072
 #define PROFILER_STACK	2560
 
@@ -66,10 +66,10 @@ MODULE_PARM_DESC(breakpoint, "the function to have a breakpoint");
 enum place {
 	IN_USER,	/* in user mode */
 	IN_GUEST,	/* in a guest, or on the way there or back */
-	IN_WINDOW,	/* in the vCPU's thread, with what VMLOAD loads the guest's */
+	IN_WINDOW,	/* in the vCPU's thread, with the guest state loaded */
 	IN_IDLE,	/* idle, likewise */
 	IN_KTHREAD,	/* in another kernel thread, likewise */
-	IN_KERNEL,	/* in the kernel, with all that the host's */
+	IN_KERNEL,	/* in the kernel, with the host's state */
 	NR_PLACES,
 };
 
@@ -91,16 +91,16 @@ static DEFINE_PER_CPU(struct counts, counts);
 static const char *bad;
 static unsigned long bad_ip;
 
-static void is_bad(const char *what, struct pt_regs *regs)
+static void is_bad(const char *check, struct pt_regs *regs)
 {
-	if (cmpxchg(&bad, NULL, what))
+	if (cmpxchg(&bad, NULL, check))
 		return;
 	bad_ip = regs->ip;
 }
 
 static bool is_live(void)
 {
-	return this_cpu_read(lazy_fsgs.lazy) && this_cpu_read(lazy_fsgs.restore);
+	return this_cpu_read(lazy_fsgs.lazy) && this_cpu_read(lazy_fsgs.restore_tables);
 }
 
 static enum place where(struct pt_regs *regs)
@@ -138,7 +138,7 @@ static void look(struct pt_regs *regs)
 	if (!ist && on_interrupt_stack((unsigned long)regs) && !on_interrupt_stack(regs->sp))
 		is_bad("the CPU has used an interrupt stack, which the IDT does not do", regs);
 	if (user_mode(regs) && (!ist || is_live()))
-		is_bad("user mode runs with what is a guest's", regs);
+		is_bad("user mode runs with a guest's state", regs);
 }
 
 /* In the middle of __switch_to() the stack is not current's: there is nothing to walk. */
@@ -170,7 +170,7 @@ static bool is_trackless(unsigned long from, unsigned long to)
 	return !strcmp(name, "ret_from_fork_asm");
 }
 
-/* What a profiler does. */
+/* Walk the stack, as a profiler does. */
 static void walk(struct pt_regs *regs)
 {
 	struct unwind_state state;
@@ -185,10 +185,10 @@ static void walk(struct pt_regs *regs)
 		is_bad("the stack cannot be walked", regs);
 }
 
-static void tell(u8 what)
+static void tell(u8 event)
 {
 	if (port)
-		outb(what, port);
+		outb(event, port);
 }
 
 /*
@@ -210,7 +210,7 @@ static bool nest(struct counts *mine, struct pt_regs *regs)
 	return true;
 }
 
-/* What the kernel does to count them is all that can be seen of most. */
+/* Most machine checks show in the kernel's counter only. */
 static void look_for_machine_checks(struct counts *mine)
 {
 	while (mine->machine_checks != this_cpu_read(irq_stat.counts[IRQ_COUNT_MCE_EXCEPTION])) {
@@ -219,7 +219,7 @@ static void look_for_machine_checks(struct counts *mine)
 	}
 }
 
-/* Use stack as what a profiler does may: a callchain, and what looks at it. */
+/* Use stack as a profiler may: for a callchain and its consumer. */
 static noinline void use_stack(unsigned int bytes)
 {
 	volatile u8 some[256];
@@ -230,7 +230,7 @@ static noinline void use_stack(unsigned int bytes)
 	(void)some[0];
 }
 
-/* Whoever injects them waits until it is told, so that none merges with another. */
+/* The source of NMIs waits for each report, so that no two NMIs merge. */
 static int on_nmi(unsigned int type, struct pt_regs *regs)
 {
 	struct counts *mine = this_cpu_ptr(&counts);

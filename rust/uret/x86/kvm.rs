@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What both of KVM's vendor modules need: MSRs that are numbered from 0.
+//! KVM's numbers of MSRs, which start from 0, and their slots.
 //!
-//! One vendor module is loaded at a time, and sets its MSRs up while KVM holds its own lock.
+//! One vendor module is loaded at a time, and sets up its MSRs under a lock of KVM.
 
 use kernel::{
     bindings::uret_values as Values,
@@ -15,16 +15,16 @@ use kernel::{
     }, //
 };
 
-use crate::{
-    cpu::MAX_SLOTS,
-    registry,
+use crate::registry::{
+    self,
+    slot::MAX_SLOTS,
     slots::Owner, //
 };
 
-/// A number that no slot has, for MSRs that are not in the registry.
+/// A number that is no slot, for MSRs that are not in the registry.
 const NO_SLOT: u32 = MAX_SLOTS as u32;
 
-/// KVM's MSRs in KVM's order, and their slots in the registry, or [`NO_SLOT`].
+/// KVM's MSRs in KVM's order, with their slots, or [`NO_SLOT`].
 struct Indices {
     nr: Atomic<usize>,
     msrs: [Atomic<u32>; MAX_SLOTS],
@@ -42,9 +42,9 @@ pub(crate) fn owner() -> Owner {
     Owner::of(&INDICES)
 }
 
-/// Adds the MSRs of `list` to the registry, leaving out those that the CPU does not have.
+/// Adds the MSRs of `list` to the registry, except for MSRs that the CPU does not have.
 ///
-/// Returns how many there are. On any other error, there are none.
+/// Returns their number. After an error the registry has none of them.
 ///
 /// # Safety
 ///
@@ -59,7 +59,7 @@ pub(crate) unsafe fn setup(list: &[u32]) -> Result<usize> {
     let mut nr = 0;
 
     for &msr in list {
-        // SAFETY: The caller vouches for the MSR.
+        // SAFETY: The caller guarantees the values of the MSR.
         let added = match unsafe { registry::add(owner, msr) } {
             Err(err) if err == EIO => continue,
             added => added,
@@ -68,9 +68,9 @@ pub(crate) unsafe fn setup(list: &[u32]) -> Result<usize> {
             pr_err!("cannot add MSR {msr:#x} for KVM: {err:?}\n");
             destroy();
         })?;
-        if let (Some(its_msr), Some(its_slot)) = (INDICES.msrs.get(nr), INDICES.slots.get(nr)) {
-            its_msr.store(msr, Relaxed);
-            its_slot.store(slot as u32, Relaxed);
+        if let (Some(msr_at), Some(slot_at)) = (INDICES.msrs.get(nr), INDICES.slots.get(nr)) {
+            msr_at.store(msr, Relaxed);
+            slot_at.store(slot.index() as u32, Relaxed);
             nr += 1;
         }
     }
@@ -89,7 +89,7 @@ pub(crate) fn destroy() {
     }
 }
 
-/// Returns the slot of one of KVM's MSRs, or a number that the registry refuses.
+/// Returns the slot of an MSR by KVM's number, or a number that the registry refuses.
 #[inline(always)]
 pub(crate) fn slot(index: usize) -> usize {
     let slot = INDICES.slots.get(index);
@@ -97,23 +97,22 @@ pub(crate) fn slot(index: usize) -> usize {
     slot.map_or(NO_SLOT, |slot| slot.load(Relaxed)) as usize
 }
 
-/// Returns one of KVM's MSRs, or 0.
+/// Returns an MSR by KVM's number, or 0.
 pub(crate) fn msr(index: usize) -> u32 {
     INDICES.msrs.get(index).map_or(0, |msr| msr.load(Relaxed))
 }
 
-/// Notes in a vCPU's values what one of its MSRs shall be, and whether it shall be set at all.
+/// Updates the value of one MSR in the values of a vCPU; `load` says whether the MSR is to be set.
 ///
-/// What is not in the registry is left out.
+/// Does nothing for an MSR that is not in the registry.
 pub(crate) fn update(values: &mut Values, index: usize, load: bool, data: u64, mask: u64) {
     let slot = slot(index);
 
-    if let (Some(its_data), Some(its_mask)) = (values.data.get_mut(slot), values.mask.get_mut(slot))
-    {
+    if let (Some(data_at), Some(mask_at)) = (values.data.get_mut(slot), values.mask.get_mut(slot)) {
         let bit = 1 << slot;
 
-        *its_data = data;
-        *its_mask = mask;
+        *data_at = data;
+        *mask_at = mask;
         values.load = if load {
             values.load | bit
         } else {

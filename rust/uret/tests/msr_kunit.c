@@ -2,8 +2,8 @@
 /*
  * KUnit tests of uret.ko with the MSRs of the CPU, through its C interface.
  *
- * TSC_AUX is what they set, so that KVM must not be loaded: it claims TSC_AUX
- * even with uret=0.
+ * The tests set TSC_AUX, so that KVM must not be loaded: KVM owns TSC_AUX even with
+ * uret=0.
  */
 
 #include <kunit/test.h>
@@ -69,9 +69,9 @@ static u64 hw_tsc_aux(void)
 }
 
 /*
- * Kernel threads never return to user mode, so that what they set stays until
- * they drop it.  They may move to another CPU, so they keep preemption off, and
- * look at what they have seen later: expectations may sleep.
+ * A kernel thread never returns to user mode, so that a set lasts until a drop.  Disable
+ * preemption, as the thread may migrate, and check the values later, as expectations may
+ * sleep.
  */
 static void set_writes_and_drop_restores(struct kunit *test)
 {
@@ -143,7 +143,7 @@ static void owners_are_told_apart(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, uret_add(&other_owner, MSR_TSC_AUX), -EBUSY);
 	KUNIT_EXPECT_EQ(test, uret_find(MSR_TSC_AUX), tsc_aux_slot(test));
 
-	/* What is not theirs they cannot give up. */
+	/* An owner cannot remove the MSR of another owner. */
 	uret_del(&other_owner);
 	uret_del(NULL);
 	KUNIT_EXPECT_EQ(test, uret_find(MSR_TSC_AUX), tsc_aux_slot(test));
@@ -379,7 +379,7 @@ static void hotplug_restores_and_reads_again(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, work_on_cpu(cpu, set_4711, test->priv), 0);
 	KUNIT_ASSERT_EQ(test, remove_cpu(cpu), 0);
 
-	/* What is not restored is not removed. */
+	/* A slot that was not restored is not removed. */
 	uret_del(&owner);
 	KUNIT_EXPECT_EQ(test, uret_find(MSR_TSC_AUX), -ENOENT);
 

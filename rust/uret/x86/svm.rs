@@ -1,27 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! SVM: which MSRs KVM defers on AMD, and when they change.
+//! SVM: the MSRs that KVM defers on AMD, and the events that change them.
 //!
-//! Most of them are in the VMLOAD/VMSAVE state, with FS, GS, LDTR and TR. All of it stays the
-//! guest's after #VMEXIT:
+//! All of them but TSC_AUX are in the VMLOAD/VMSAVE state, with FS, GS, LDTR and TR. That state stays
+//! the guest's after #VMEXIT:
 //!
-//! - A vCPU enters: VMLOAD, unless this CPU has the vCPU's state already.
-//! - It exits: nothing, until KVM reads a register; then VMSAVE.
-//! - Its thread is scheduled out for a kernel thread: nothing, see [`crate::fsgs`]. When the CPU
+//! - A vCPU enters: VMLOAD, unless this CPU has the current copy of the state.
+//! - The vCPU exits: nothing. When KVM reads a register of the state: VMSAVE.
+//! - The thread is scheduled out for a kernel thread: nothing, see [`super::fsgs`]. When the CPU
 //!   idles: VMSAVE.
-//! - It is scheduled out for a user task, or a user task comes later, or the thread leaves KVM_RUN:
-//!   VMSAVE, and VMLOAD of the host's state.
-//! - It wakes on another CPU, with its state in the VMCB: VMLOAD there, and VMLOAD of the host's
-//!   state on the CPU that it has left, before a user task runs there.
+//! - The thread is scheduled out for a user task, or leaves KVM_RUN, or another user task is switched
+//!   in later: VMSAVE, and VMLOAD of the host's state.
+//! - The thread wakes on another CPU, with the state in the VMCB: VMLOAD there. The CPU that the
+//!   thread has left executes VMLOAD of the host's state before a user task runs there.
 //!
-//! The other one is TSC_AUX. It changes as the MSRs of VMX do, but not for an SEV-ES guest whose
-//! CPU virtualizes it: there #VMEXIT loads the value that KVM, asking the registry, has put into
-//! the host save area.
+//! TSC_AUX is set as the MSRs of VMX are, except for an SEV-ES guest on a CPU that virtualizes
+//! TSC_AUX: there #VMEXIT loads the value that KVM has put into the host save area, from the registry.
 
 use kernel::{
     bindings,
     define_per_cpu,
-    lazy_fsgs::leave_all,
+    lazy_fsgs::flush,
     percpu::PerCpu,
     pr_err_once,
     preempt::{
@@ -41,15 +40,9 @@ use kernel::{
 
 use core::ptr::NonNull;
 
-use crate::{
-    cpu::Counter,
-    fatal,
+use super::{
     fsgs::Fsgs,
     kvm,
-    registry::{
-        self,
-        Setter, //
-    },
     trace,
     vmload::{
         Cpu,
@@ -57,11 +50,19 @@ use crate::{
         Vmcb, //
     }, //
 };
+use crate::{
+    fatal,
+    registry::{
+        self,
+        cpu::Counter,
+        Setter, //
+    }, //
+};
 
-/// The MSRs, in the order that KVM numbers them.
+/// The MSRs, in the order of KVM's numbers.
 ///
-/// Only TSC_AUX is ever set in the registry. VMLOAD loads the others: another owner would take a
-/// guest's values for the host's, and lose its own.
+/// KVM sets only TSC_AUX in the registry. VMLOAD loads the others: KVM owns them, as another owner
+/// would take a guest's value for the host's.
 const MSRS: [u32; 8] = [
     bindings::MSR_TSC_AUX,
     bindings::MSR_STAR,
@@ -74,16 +75,16 @@ const MSRS: [u32; 8] = [
 ];
 const TSC_AUX: usize = 0;
 
-/// Adds them to the registry, and returns how many the CPU has.
+/// Adds the MSRs to the registry, and returns the number that the CPU has.
 pub(crate) fn setup() -> Result<usize> {
-    // SAFETY: These matter to user mode only, and KVM sets TSC_AUX to 32-bit values.
+    // SAFETY: Only user mode can observe these MSRs, and KVM sets TSC_AUX to 32-bit values.
     unsafe { kvm::setup(&MSRS) }
 }
 
-/// A vCPU is about to enter.
+/// Sets TSC_AUX of a vCPU that is about to enter.
 #[inline]
 pub(crate) fn switch_to_guest(setter: &Setter<'_>, tsc_aux: u64) {
-    // KVM has tried every value when the guest or user space set it.
+    // KVM has tried each value when the guest or user space set it.
     let refused = registry::set(setter, kvm::slot(TSC_AUX), tsc_aux, u64::MAX).is_err();
 
     if cfg!(CONFIG_URET_DEBUG) {
@@ -91,32 +92,32 @@ pub(crate) fn switch_to_guest(setter: &Setter<'_>, tsc_aux: u64) {
     }
 }
 
-/// What happened on one CPU.
+/// The counters of one CPU.
 pub(crate) struct Counts {
-    /// The CPU was prepared for a guest's state.
-    pub(crate) admitted: Counter,
+    /// Switches from the host's state to a guest's.
+    pub(crate) switched_in: Counter,
     /// VMLOAD of a guest's state.
     pub(crate) loaded: Counter,
     /// VMSAVE of a guest's state.
     pub(crate) saved: Counter,
     /// VMLOAD of the host's state.
-    pub(crate) to_host: Counter,
-    /// A load of a vCPU that is ineligible for deferral.
-    pub(crate) refused: Counter,
+    pub(crate) restored: Counter,
+    /// Loads of a vCPU that is ineligible for deferral.
+    pub(crate) ineligible: Counter,
 }
 
 define_per_cpu! {
     static COUNTS: Counts = Counts {
-        admitted: Counter::new(),
+        switched_in: Counter::new(),
         loaded: Counter::new(),
         saved: Counter::new(),
-        to_host: Counter::new(),
-        refused: Counter::new(),
+        restored: Counter::new(),
+        ineligible: Counter::new(),
     };
     static HOST: HostState = HostState::new();
 }
 
-/// Returns what happened on each CPU.
+/// Returns the counters of each CPU.
 pub(crate) fn counts() -> PerCpu<Counts> {
     COUNTS
 }
@@ -150,11 +151,11 @@ pub(crate) struct Vmload<'a> {
 impl Vmload<'_> {
     /// # Safety
     ///
-    /// `raw` must be one that [`init()`] has made, valid for `'a`, and used by the vCPU's thread,
-    /// or by the CPU that has its state, only.
+    /// `raw` must be initialized by [`init()`], and valid for `'a`. Only the thread of the vCPU, or the
+    /// CPU that has the state, may use it.
     #[inline]
     pub(crate) unsafe fn from_raw(raw: *mut bindings::uret_svm) -> Self {
-        // SAFETY: By the safety requirements of this function.
+        // SAFETY: The caller guarantees the pointer.
         unsafe {
             Self {
                 raw,
@@ -164,12 +165,12 @@ impl Vmload<'_> {
         }
     }
 
-    /// Changes the state by a rule, on this CPU.
+    /// Applies a rule to the state, on this CPU.
     #[inline]
     fn change<R>(self, irqs: &IrqsDisabled, f: impl FnOnce(&mut State, &ThisCpu<'_>) -> R) -> R {
         let cpu = ThisCpu { irqs, vmload: self };
 
-        // SAFETY: No other code uses it while interrupts are disabled.
+        // SAFETY: No other code uses the state while interrupts are disabled.
         unsafe { self.change_unlocked(|state| f(state, &cpu)) }
     }
 
@@ -178,30 +179,30 @@ impl Vmload<'_> {
     /// No other code may use the state meanwhile.
     #[inline]
     unsafe fn change_unlocked<R>(self, f: impl FnOnce(&mut State) -> R) -> R {
-        // SAFETY: It is valid, and the caller vouches that this is the only reference.
+        // SAFETY: The pointer is valid, and the caller guarantees that this is the only reference.
         let raw = unsafe { &mut *self.raw };
         let mut state = State {
             vmcb: Vmcb::from_raw(raw.state),
-            live: raw.live,
+            loaded: raw.loaded,
         };
         let result = f(&mut state);
 
         raw.state = state.vmcb.into_raw();
-        raw.live = state.live;
+        raw.loaded = state.loaded;
         result
     }
 
-    /// VMRUN comes next. Returns whether VMLOAD has to come before it.
+    /// Prepares for VMRUN. Returns whether VMLOAD must come first.
     ///
     /// # Safety
     ///
-    /// As `uret_svm_enter()`: GSBASE must be exchanged around VMRUN, the thread struct must hold FS
-    /// and GS, and the thread must leave, or be taken, before it runs in user mode.
+    /// As for `uret_svm_enter()`: the caller must exchange GSBASE around VMRUN, the thread struct must
+    /// hold FS and GS, and the state must be restored or taken before the thread runs in user mode.
     #[inline]
     pub(crate) unsafe fn enter(self, irqs: &IrqsDisabled) -> bool {
-        // Memory does not have all after VMRUN.
+        // Memory lacks values after VMRUN.
         self.fsgs.lazy().unsave(irqs);
-        // SAFETY: The caller leaves; `__switch_to()` does before other user tasks run.
+        // SAFETY: The caller restores; `__switch_to()` does so before other user tasks run.
         let load = self.change(irqs, |state, cpu| unsafe { state.enter(cpu) });
 
         if load {
@@ -214,26 +215,26 @@ impl Vmload<'_> {
     /// Syncs the state to the VMCB. Returns whether the VMCB has all of it.
     #[inline]
     pub(crate) fn sync(self, irqs: &IrqsDisabled) -> bool {
-        self.change(irqs, |state, cpu| state.read(cpu)).is_ok()
+        self.change(irqs, |state, cpu| state.sync(cpu)).is_ok()
     }
 
     /// Syncs the state to the VMCB, and makes the VMCB current.
     #[inline]
     pub(crate) fn sync_for_write(self, irqs: &IrqsDisabled) {
-        let _ = self.change(irqs, |state, cpu| state.write(cpu));
+        let _ = self.change(irqs, |state, cpu| state.sync_for_write(cpu));
     }
 
     /// Notes that no CPU has the state.
     ///
     /// # Safety
     ///
-    /// It must have been taken from the CPU that had it.
+    /// The state must have been taken from the CPU that had it.
     #[inline]
     pub(crate) unsafe fn taken(self) {
-        // SAFETY: It is of no CPU, and the vCPU does not run.
+        // SAFETY: No CPU has the state, and the vCPU does not run.
         let refused = unsafe { self.change_unlocked(State::taken) }.is_err();
 
-        // It is marked as saved only when it is.
+        // Only a state in the VMCB is marked as saved.
         warn_on!(refused);
     }
 
@@ -241,17 +242,18 @@ impl Vmload<'_> {
     ///
     /// # Safety
     ///
-    /// As for [`LazyFsgs::cancel()`](kernel::lazy_fsgs::LazyFsgs::cancel), unless this is the
+    /// As for [`LazyFsgs::cancel()`](kernel::lazy_fsgs::LazyFsgs::cancel), unless the caller is the
     /// callback.
     #[inline]
-    pub(crate) unsafe fn leave(self, irqs: &IrqsDisabled) {
-        // SAFETY: The caller vouches for the context.
+    pub(crate) unsafe fn restore(self, irqs: &IrqsDisabled) {
+        // SAFETY: The caller guarantees the context.
         unsafe { self.fsgs.cancel(irqs) };
-        must_be_the_hosts(self.change(irqs, |state, cpu| state.leave(cpu)));
+        stop_unless_restored(self.change(irqs, |state, cpu| state.restore(cpu)));
     }
 }
 
-/// During a reboot SVM may be disabled already, after this CPU has restored the host's state.
+/// Reports an error of VMSAVE. During a reboot SVM may be disabled, after this CPU has restored the
+/// host's state.
 #[cold]
 fn cannot_save(_: &Error) {
     if !is_shutting_down() {
@@ -259,8 +261,9 @@ fn cannot_save(_: &Error) {
     }
 }
 
-/// User mode must not run, and no exception use an interrupt stack, with a guest's TR.
-fn must_be_the_hosts(result: Result) {
+/// Stops the machine if the CPU still has a guest's TR: user mode must not run, and no exception may use
+/// an interrupt stack.
+fn stop_unless_restored(result: Result) {
     if result.is_err() {
         fatal(c"uret: cannot load the host's VMLOAD/VMSAVE state");
     }
@@ -270,36 +273,36 @@ fn must_be_the_hosts(result: Result) {
 ///
 /// # Safety
 ///
-/// Interrupts must be disabled, and the caller load the bases of FS and GS afterwards.
+/// Interrupts must be disabled, and the caller must load the bases of FS and GS afterwards.
 unsafe extern "C" fn restore_after_take() {
-    // SAFETY: The caller vouches for that.
+    // SAFETY: The caller has disabled interrupts.
     let irqs = unsafe { IrqsDisabled::assume_disabled() };
 
-    COUNTS.this_cpu(irqs).to_host.inc();
-    trace::svm(trace::Svm::Host, core::ptr::null());
+    COUNTS.this_cpu(irqs).restored.inc();
+    trace::svm(trace::Svm::Restore, core::ptr::null());
     // SAFETY: The caller loads FS and GS.
-    must_be_the_hosts(unsafe { HOST.this_cpu(irqs).restore(irqs, None) });
+    stop_unless_restored(unsafe { HOST.this_cpu(irqs).restore(irqs, None) });
 }
 
-/// Makes that of a new vCPU.
+/// Initializes the state of a new vCPU.
 ///
 /// # Safety
 ///
-/// `raw` must be valid for writes, and the rest as `arch/x86/include/asm/uret_kvm.h` says.
+/// `raw` must be valid for writes, and the other arguments as `arch/x86/include/asm/uret_kvm.h` says.
 pub(crate) unsafe fn init(
     raw: *mut bindings::uret_svm,
     fsgs: *mut bindings::uret_fsgs,
     vmcb: *mut bindings::vmcb,
     vmcb_pa: c_ulong,
 ) {
-    // SAFETY: By the safety requirements of this function.
+    // SAFETY: The caller guarantees the pointer.
     unsafe {
         raw.write(bindings::uret_svm {
             fsgs,
             vmcb,
             vmcb_pa,
             state: State::NEW.vmcb.into_raw(),
-            live: State::NEW.live,
+            loaded: State::NEW.loaded,
         })
     }
 }
@@ -314,21 +317,21 @@ pub(crate) unsafe fn cpu_up(
     vmcb: *mut bindings::vmcb,
     pa: usize,
 ) -> Result {
-    // SAFETY: By the safety requirements of this function.
+    // SAFETY: The caller guarantees the page and the state of the CPU.
     unsafe { HOST.this_cpu(token).save(vmcb, pa) }
 }
 
-/// Restores the host's state, as long as that is possible.
+/// Restores the host's state while SVM is still enabled.
 pub(crate) fn cpu_down(not_in_nmi: &NotInNmi) {
-    leave_all(not_in_nmi);
+    flush(not_in_nmi);
 }
 
-/// A vCPU is ineligible for deferral.
-pub(crate) fn refuse(token: &PreemptDisabled) {
-    COUNTS.this_cpu(token).refused.inc();
+/// Counts a load of a vCPU that is ineligible for deferral.
+pub(crate) fn note_ineligible(token: &PreemptDisabled) {
+    COUNTS.this_cpu(token).ineligible.inc();
 }
 
-/// This CPU, with a vCPU's thread on it, or the state that it has left here.
+/// The current CPU, with the thread or the state of a vCPU.
 struct ThisCpu<'a> {
     irqs: &'a IrqsDisabled,
     vmload: Vmload<'a>,
@@ -336,11 +339,11 @@ struct ThisCpu<'a> {
 
 impl Cpu for ThisCpu<'_> {
     #[inline]
-    unsafe fn admit(&self) {
-        COUNTS.this_cpu(self.irqs).admitted.inc();
-        // SAFETY: KVM exchanges GSBASE, and leaves before the thread returns to user mode;
-        // `__switch_to()` does before other user tasks run, and so does a CPU whose vCPU was taken.
-        // See `uret_svm_enter()` for the rest.
+    unsafe fn switch_in(&self) {
+        COUNTS.this_cpu(self.irqs).switched_in.inc();
+        // SAFETY: KVM exchanges GSBASE, and restores before the thread returns to user mode;
+        // `__switch_to()` restores before other user tasks run, and so does a CPU whose vCPU was
+        // taken. `uret_svm_enter()` requires all else.
         unsafe {
             self.vmload.fsgs.defer_tables(self.irqs, restore_after_take);
             admit_guest(self.irqs);
@@ -355,12 +358,12 @@ impl Cpu for ThisCpu<'_> {
     }
 
     #[inline]
-    fn to_host(&self) -> Result {
-        COUNTS.this_cpu(self.irqs).to_host.inc();
-        trace::svm(trace::Svm::Host, self.vmload.raw);
+    fn restore_host(&self) -> Result {
+        COUNTS.this_cpu(self.irqs).restored.inc();
+        trace::svm(trace::Svm::Restore, self.vmload.raw);
         let host = HOST.this_cpu(self.irqs);
 
-        // SAFETY: A vCPU whose state is live has a thread that is in KVM_RUN.
+        // SAFETY: The thread of a vCPU whose guest state is loaded is in KVM_RUN.
         unsafe { host.restore(self.irqs, NonNull::new(self.vmload.fsgs.lazy().task())) }
     }
 }

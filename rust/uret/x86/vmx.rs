@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! VMX: the MSRs that KVM defers on Intel, and the events that change them.
+//!
+//! - A vCPU enters for the first time after vcpu_load(): all MSRs that the vCPU uses are set by one
+//!   call, which writes only MSRs that hold another value.
+//! - The thread of the vCPU is scheduled out, or leaves KVM_RUN: nothing.
+//! - The CPU returns to user mode: each MSR that differs from the host's value is restored.
+//!
+//! MSR_KERNEL_GS_BASE is not in the registry, as `__switch_to()` uses it. MSR_CSTAR is never
+//! loaded: KVM only emulates it. MSR_EFER is loaded only where the VMCS cannot.
+
+use kernel::{
+    bindings,
+    prelude::*,
+    warn_on, //
+};
+
+use super::kvm;
+use crate::registry::{
+    self,
+    Setter, //
+};
+
+/// The MSRs, in the order of KVM's numbers.
+const MSRS: [u32; 7] = [
+    bindings::MSR_SYSCALL_MASK,
+    bindings::MSR_LSTAR,
+    bindings::MSR_CSTAR,
+    bindings::MSR_EFER,
+    bindings::MSR_TSC_AUX,
+    bindings::MSR_STAR,
+    bindings::MSR_IA32_TSX_CTRL,
+];
+
+/// Adds the MSRs to the registry, and returns the number that the CPU has.
+pub(crate) fn setup() -> Result<usize> {
+    // SAFETY: Only user mode can observe these MSRs, or, in EFER and TSX_CTRL, the bits that KVM
+    // sets.
+    unsafe { kvm::setup(&MSRS) }
+}
+
+/// Sets the MSRs of a vCPU that is about to enter.
+#[inline]
+pub(crate) fn switch_to_guest(setter: &Setter<'_>, values: &bindings::uret_values) {
+    // KVM has tried each value when the guest or user space set it.
+    let refused = registry::set_values(setter, values).is_err();
+
+    if cfg!(CONFIG_URET_DEBUG) {
+        warn_on!(refused);
+    }
+}
