@@ -3,7 +3,7 @@
 # What a person types. The kernel's build files are Kbuild and Kconfig.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check bench report shell series edit refresh bisect matrix fresh mutants fmt lint clean distclean
+.PHONY: help demo unit check bench report shell series edit refresh bisect matrix fresh mutants fmt lint clean distclean
 
 export KSRC DEBUG QUICK
 
@@ -23,6 +23,9 @@ help: ## this list
 
 demo: ## show KVM on uret, on an emulated AMD and an emulated Intel CPU
 	@tools/uret/run.sh demo
+
+unit: ## test the rules on this machine, in seconds, without a kernel
+	@tools/uret/run.sh unit
 
 check: ## run all tests on both emulators; the last line counts them
 	@tools/uret/run.sh check

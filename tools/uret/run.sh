@@ -2,6 +2,7 @@
 # Sets everything up and boots it.
 #
 #	run.sh demo | check | bench | shell
+#	run.sh unit			the tests of the rules, on this machine
 #	run.sh report FILE		make a report of what bench.sh has written; boots nothing
 #	run.sh boot ARGUMENTS...	one boot, see "uret-harness boot --help"
 
@@ -16,13 +17,18 @@ kvm_list()
 
 case ${1:-} in
 demo | check | bench | shell | boot) command=$1 ;;
+unit)
+	"$SETUP/deps.sh"
+	toolchain
+	exec "${CARGO[@]}" test -q --locked --manifest-path "$TOOLS/Cargo.toml" -p uret-unit
+	;;
 report)
 	"$SETUP/deps.sh"
 	toolchain
 	exec "${CARGO[@]}" run -q --release --locked --manifest-path "$TOOLS/Cargo.toml" -p uret-harness \
 		report "$2" --out "$BUILD/bench-hardware"
 	;;
-*) die "usage: run.sh demo | check | bench | shell | boot ARGUMENTS..." ;;
+*) die "usage: run.sh demo | unit | check | bench | shell | report FILE | boot ARGUMENTS..." ;;
 esac
 shift
 
@@ -36,7 +42,7 @@ demo)
 	exec "${run[@]}" demo
 	;;
 check)
-	stage "harness tests" "See the log." cargo_do test uret-harness uret-count
+	stage "harness tests" "See the log." cargo_do test uret-harness uret-count uret-unit
 	if [ "$VARIANT" = debug ]; then
 		options=(--slow 6)
 	else

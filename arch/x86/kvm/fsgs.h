@@ -3,8 +3,8 @@
 #define ARCH_X86_KVM_FSGS_H
 
 /*
- * FS and GS, and what is switched with them, are deferred as a vCPU has prepared them
- * while its thread is scheduled out for kernel threads.
+ * Deferral of FS and GS, and of the state that KVM switches along, while the thread of a
+ * vCPU is scheduled out for kernel threads.
  */
 
 #include <linux/cpufeature.h>
@@ -23,10 +23,10 @@ static inline struct kvm_vcpu *kvm_fsgs_to_vcpu(struct uret_fsgs *fsgs)
 	return container_of(fsgs, struct kvm_vcpu, arch.fsgs);
 }
 
-/* The CPU where they are deferred, or -1. */
+/* The CPU where FS and GS are deferred, or -1. */
 static __always_inline int kvm_fsgs_cpu(struct kvm_vcpu *vcpu)
 {
-	/* Pairs with the release when another CPU has restored them. */
+	/* Pairs with the release after a restore on another CPU. */
 	return smp_load_acquire(&vcpu->arch.fsgs.lazy.cpu);
 }
 
@@ -35,7 +35,7 @@ static __always_inline bool kvm_fsgs_deferred(struct kvm_vcpu *vcpu)
 	return kvm_fsgs_cpu(vcpu) != -1;
 }
 
-/* A thread that dies of an oops in KVM_RUN has no mm any more: nothing is deferred. */
+/* A thread that dies of an oops in KVM_RUN has no mm any more: do not defer. */
 static inline bool kvm_current_may_have_ldt(void)
 {
 	struct mm_struct *mm = current->mm;
@@ -48,8 +48,8 @@ static inline bool kvm_current_may_have_ldt(void)
 }
 
 /*
- * The thread of a vCPU is about to be scheduled out.  An LDT would have to be loaded
- * again after each exit.  FRED is untested.
+ * Whether the thread, which is about to be scheduled out, may defer.  An LDT would have to
+ * be loaded again after each exit.  FRED is untested.
  */
 static __always_inline bool kvm_fsgs_may_defer(struct kvm_vcpu *vcpu)
 {
@@ -58,23 +58,23 @@ static __always_inline bool kvm_fsgs_may_defer(struct kvm_vcpu *vcpu)
 	       likely(!kvm_current_may_have_ldt());
 }
 
-/* @saved: memory has all, so that another CPU can take them without an IPI. */
+/* @saved: memory has all values, so that another CPU can take them without an IPI. */
 static __always_inline void kvm_fsgs_defer(struct kvm_vcpu *vcpu, bool saved)
 {
 	uret_fsgs_defer(&vcpu->arch.fsgs, saved);
 }
 
-/* The caller restores the host's. */
+/* Cancel the deferral.  The caller restores the host's. */
 static __always_inline void kvm_fsgs_cancel(struct kvm_vcpu *vcpu)
 {
-	/* If they are deferred, then on this CPU, and no other CPU writes this. */
+	/* A deferral is on this CPU, and no other CPU writes this. */
 	if (unlikely(data_race(vcpu->arch.fsgs.lazy.cpu) != -1))
 		uret_fsgs_cancel(&vcpu->arch.fsgs);
 }
 
 /*
- * No CPU shall have them any more.  Returns whether the CPU that has had them does not
- * need the vCPU to restore the host's, so that @to_host was not called.  Preemption is
+ * Take FS and GS from the CPU that has them, if any.  Returns whether that was done without
+ * a call of @to_host: that CPU does not need the vCPU to restore the host's.  Preemption is
  * disabled.
  */
 static inline bool kvm_fsgs_take(struct kvm_vcpu *vcpu)
@@ -83,9 +83,9 @@ static inline bool kvm_fsgs_take(struct kvm_vcpu *vcpu)
 }
 
 /*
- * The thread was scheduled in, maybe on another CPU.  Another thread may have given it
- * an LDT meanwhile, which the vCPU has to see when it prepares the next entry.  Returns
- * as kvm_fsgs_take().
+ * The thread was scheduled in, possibly on another CPU.  Another thread may have installed
+ * an LDT meanwhile: then restore, so that the vCPU prepares the next entry with the LDT.
+ * Returns as kvm_fsgs_take().
  */
 static __always_inline bool kvm_fsgs_load(struct kvm_vcpu *vcpu, int cpu)
 {

@@ -100,6 +100,7 @@ check)
 	[ -d "$KBUILD/rust" ] || "$SETUP/build.sh"
 	stage "clippy" "See the log." clippy
 	stage "checkpatch" "See the log." checkpatch
+	stage "words" "Use plain kernel English: tools/uret/dev/words.sh -v." "$DEV/words.sh"
 	stage "shellcheck" "See the log." shell_style
 	stage "series round trip" "See the log." "$DEV/series.sh" verify
 	stage "MAINTAINERS is complete" "See the log." maintained

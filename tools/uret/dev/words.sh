@@ -17,7 +17,7 @@ limit()
 	shift 3
 	lines=$(cat "$@" | wc -l)
 	for words in "$PERSONAL" "$RELATIVE"; do
-		count=$(cat "$@" | grep -oiwE "$words" | wc -l)
+		count=$(sed "s,^What:\t,," "$@" | grep -oiwE "$words" | wc -l)
 		per=$((count * 1000 / lines))
 		printf '%-16s %4d of %5d lines: %3d per 1,000, at most %d\n' "$name" "$count" "$lines" $per "${limits[number]}"
 		[ $per -le "${limits[number]}" ] || status=1

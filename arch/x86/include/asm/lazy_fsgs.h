@@ -5,8 +5,8 @@
 #include <linux/sched.h>
 
 /*
- * Whether a task never runs in user mode.  FS and GS of such a task do not matter: if
- * there are any, its thread has them, and the registers may hold those of another task.
+ * Whether a task never runs in user mode.  The thread struct has FS and GS of such a task,
+ * and the registers may hold the values of another task.
  */
 static __always_inline bool task_is_kernel_only(const struct task_struct *task)
 {
@@ -25,22 +25,22 @@ static __always_inline bool task_fsgs_in_cpu(const struct task_struct *task)
 #include <linux/user-return-notifier.h>
 
 /**
- * struct lazy_fsgs - FS and GS whose restore is deferred while kernel threads run
- * @task: the task that deferred the restore.  Its thread holds its FS and GS, whatever
- *	the registers hold.
- * @cpu: the CPU whose registers hold them, or -1
- * @restore: restores FS, GS and what goes with them for @task, as @next needs its own.
- *	@next is current if another reason requires the restore.  Called with interrupts
- *	disabled, possibly in the middle of a context switch.
- * @save: saves to memory what is in the registers only, so that another CPU can take it
- *	without an IPI.  Called with interrupts disabled, before the CPU idles.  Returns
- *	whether all of it is in memory.  May be NULL.
+ * struct lazy_fsgs - FS and GS with a restore that is deferred while kernel threads run
+ * @task: the task that deferred the restore.  The thread struct holds FS and GS of @task,
+ *	for any values of the registers
+ * @cpu: the CPU with the values in its registers, or -1
+ * @restore: restores the registers of @task, as @next is switched in.  @next is current if
+ *	another reason requires the restore.  Called with interrupts disabled, possibly in
+ *	the middle of a context switch
+ * @save: saves the registers to memory, so that another CPU can take the values without
+ *	an IPI.  Called with interrupts disabled, before the CPU idles.  Returns whether
+ *	memory has all values.  May be NULL
  *
- * Kernel threads use neither FS nor the GS of user mode.  If @task is scheduled out for
- * one of them, __switch_to() leaves FS and GS alone until a user task is switched in.
- * If that is @task, the registers are right; if not, @restore comes first.
+ * Kernel threads use neither FS nor the GS of user mode.  If @task is scheduled out for a
+ * kernel thread, __switch_to() does not change FS and GS until a user task is switched
+ * in.  If that is @task, the registers are current; if not, @restore comes first.
  *
- * DS, ES and LDTR are switched as always, but with &lazy_fsgs_cpu.restore_tables set LDTR and
+ * DS, ES and LDTR are switched in any case, but with &lazy_fsgs_cpu.restore_tables set LDTR and
  * TR may hold a guest's.  Code that loads or uses LDTR calls restore_lazy_tables() first.
  */
 struct lazy_fsgs {
@@ -50,21 +50,21 @@ struct lazy_fsgs {
 	bool (*save)(struct lazy_fsgs *lazy);
 };
 
-/* In &lazy_fsgs_cpu.lazy: another CPU has taken what these registers hold. */
+/* In &lazy_fsgs_cpu.lazy: another CPU has taken the values of these registers. */
 #define LAZY_FSGS_TAKEN		((struct lazy_fsgs *)1)
 
 /**
- * struct lazy_fsgs_cpu - whose FS and GS the registers of a CPU hold
- * @lazy: NULL: those of current; LAZY_FSGS_TAKEN: values that no task
- *	needs
+ * struct lazy_fsgs_cpu - the owner of FS and GS in the registers of a CPU
+ * @lazy: the deferred values; NULL: the registers are current's; LAZY_FSGS_TAKEN: no task
+ *	needs the values
  * @task: the task of @lazy
- * @saved: memory has all that is in the registers
+ * @saved: memory has all values of the registers
  * @restore_tables: LDTR and TR may hold a guest's, and interrupts use no stacks of the TSS, see
  *	load_idt_noist().  Restores the host's without *@lazy.  NULL if they are the host's
  *
- * @lazy changes from a task's to LAZY_FSGS_TAKEN on another CPU, by @task, and only
- * while @saved is set.  All else changes on this CPU.  So *@lazy must not be looked at
- * while @saved is set, unless @task is current or @lazy has been exchanged for NULL.
+ * @task changes @lazy to LAZY_FSGS_TAKEN from another CPU, and only while @saved is set.
+ * All else changes on this CPU.  So *@lazy must not be accessed while @saved is set, unless
+ * @task is current or @lazy has been exchanged for NULL.
  */
 struct lazy_fsgs_cpu {
 	struct lazy_fsgs *lazy;
@@ -115,7 +115,7 @@ static __always_inline void save_lazy_fsgs(void)
 		__save_lazy_fsgs();
 }
 
-/* Whether this CPU has them.  Preemption is disabled. */
+/* Whether @lazy is deferred on this CPU.  Preemption is disabled. */
 static __always_inline bool lazy_fsgs_are_here(const struct lazy_fsgs *lazy)
 {
 	return this_cpu_read(lazy_fsgs.lazy) == lazy;
@@ -123,11 +123,11 @@ static __always_inline bool lazy_fsgs_are_here(const struct lazy_fsgs *lazy)
 
 /**
  * lazy_fsgs_defer() - defer the restore of FS and GS on this CPU
- * @lazy: whose callbacks are set, and @cpu is -1
- * @saved: memory has all that is in the registers
+ * @lazy: the values, with callbacks, and with @cpu -1
+ * @saved: memory has all values of the registers
  * @restore_tables: see struct lazy_fsgs_cpu
  *
- * The thread of current must hold its FS and GS.
+ * The thread struct of current must hold FS and GS of current.
  *
  * Context: Task context of a user task, with preemption disabled, between
  * user_return_notifier_enable() and user_return_notifier_disable().
@@ -143,18 +143,17 @@ static __always_inline void lazy_fsgs_defer(struct lazy_fsgs *lazy, bool saved,
 	this_cpu_write(lazy_fsgs.lazy, lazy);
 }
 
-/* The registers change: memory does not have all any more.  By @task on this CPU. */
+/* The registers are about to change: memory lacks values.  By @task on this CPU. */
 static __always_inline void lazy_fsgs_unsave(void)
 {
 	this_cpu_write(lazy_fsgs.saved, false);
 }
 
 /**
- * lazy_fsgs_cancel() - let __switch_to() switch FS and GS again
- * @lazy: that this CPU has
+ * lazy_fsgs_cancel() - cancel the deferral: __switch_to() switches FS and GS again
+ * @lazy: the values, which are deferred on this CPU by current
  *
- * The caller is the task of @lazy.  The registers hold its FS and GS, or will before
- * preemption is enabled again.
+ * The registers hold FS and GS of current, or do so before preemption is enabled again.
  *
  * Context: As lazy_fsgs_defer().
  */

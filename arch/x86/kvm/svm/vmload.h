@@ -27,11 +27,11 @@ extern bool defer_vmload;
 static inline __init void svm_vmload_setup(void)
 {
 	/*
-	 * GSBASE is exchanged by RDGSBASE and WRGSBASE.  FRED is untested.  A
-	 * host that is an SEV-ES guest needs the stack of #VC.  If only the guest
-	 * uses 5-level paging, its GSBASE may be one that WRGSBASE refuses.
-	 * Mixed-mode EFI is called on a stack of one page, which is not for the
-	 * frames of NMIs.
+	 * RDGSBASE and WRGSBASE exchange GSBASE.  FRED is untested.  A host that is
+	 * an SEV-ES guest needs the stack of #VC.  If only the guest uses 5-level
+	 * paging, WRGSBASE may refuse the guest's GSBASE.  The kernel calls
+	 * mixed-mode EFI on a stack of one page, which has no room for the frames
+	 * of NMIs.
 	 */
 	if (!kvm_uret_enabled() || !boot_cpu_has(X86_FEATURE_FSGSBASE) ||
 	    cpu_feature_enabled(X86_FEATURE_FRED) ||
@@ -64,7 +64,7 @@ static inline int svm_vmload_cpu_up(struct svm_cpu_data *sd)
 	return uret_svm_cpu_up(sd->host_state, __sme_page_pa(virt_to_page(sd->host_state)));
 }
 
-/* There is no VMLOAD any more after this, but a vCPU may still be in KVM_RUN. */
+/* SVM is disabled next, but a vCPU may still be in KVM_RUN. */
 static inline void svm_vmload_cpu_down(void)
 {
 	uret_svm_cpu_down();
@@ -79,8 +79,7 @@ static inline void svm_vmload_init(struct vcpu_svm *svm)
 
 /*
  * Whether VMLOAD and VMSAVE may be deferred, if there is no LDT.  If so, the thread struct
- * holds FS and GS, which are restored from there; selectors that are not null would have
- * to be restored, too.
+ * holds FS and GS, for the restore.  Selectors that are not null would also need a restore.
  */
 static inline bool svm_may_defer_vmload(struct kvm_vcpu *vcpu)
 {
@@ -89,7 +88,7 @@ static inline bool svm_may_defer_vmload(struct kvm_vcpu *vcpu)
 	if (!defer_vmload || is_sev_es_guest(vcpu))
 		return false;
 
-	/* User mode may change them at any time, but does not run in KVM_RUN. */
+	/* Only user mode changes FS and GS, and does not run in KVM_RUN. */
 	if (!svm->host_fsgs_saved) {
 		current_save_fsgs();
 		svm->host_fsgs_saved = true;
@@ -122,7 +121,7 @@ static noinline void __svm_vmload_note_reentry(struct vcpu_svm *svm)
 	svm_decide_vmload(svm);
 }
 
-/* The guest is entered again before the vCPU is put, or probably will be. */
+/* The guest is entered again before vcpu_put(), or probably will be. */
 static __always_inline void svm_vmload_note_reentry(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
@@ -142,17 +141,16 @@ static noinline bool __svm_prepare_vmload(struct vcpu_svm *svm)
 	} else if (!svm->host_fsgs_saved || !svm_vmload_deferred(svm)) {
 		svm_decide_vmload(svm);
 	}
-	/* Else this is still the KVM_RUN for which deferral was decided. */
+	/* Else the decision for this KVM_RUN stands. */
 	return !svm_vmload_deferred(svm);
 }
 
 /*
- * The guest's state is about to be loaded.  Deferral pays from the second exit on: use the
- * eager path for the first exit if the previous load of the vCPU saw only one exit, to
- * user space.  Returns whether a VMLOAD of the host save area will follow #VMEXIT.
+ * Decide how the guest is entered.  Deferral does not help a vCPU that exits to user space
+ * every time: use the eager path for the first exit after vcpu_load() if the previous
+ * vcpu_load() had only one.  Returns whether VMLOAD of the host save area follows #VMEXIT.
  *
- * A vCPU that exits to user space every time must not pay for deferral: in state FIRST
- * nothing is deferred, and FS and GS of the thread are not saved.
+ * In state FIRST nothing is deferred, and FS and GS of the thread are not saved.
  */
 static __always_inline bool svm_prepare_vmload(struct kvm_vcpu *vcpu)
 {
@@ -170,14 +168,14 @@ static noinline bool __svm_enter_deferred(struct vcpu_svm *svm)
 		return false;
 	}
 
-	/* An interrupt may have restored the host's since it was loaded. */
+	/* An interrupt may have restored the host's state since. */
 	svm->guest_state_loaded = true;
 	return uret_svm_enter(&svm->vmload);
 }
 
 /*
- * With interrupts disabled: the host's must not be restored until #VMEXIT.  Returns
- * whether it is deferred, but has to be loaded now.
+ * Returns whether VMLOAD of the guest's state must come first, with deferral.  Interrupts
+ * are disabled until #VMEXIT, so that the host's state is not restored.
  */
 static __always_inline bool svm_enter_deferred(struct vcpu_svm *svm)
 {
@@ -198,7 +196,7 @@ static noinline void __svm_put_vmload_state(struct kvm_vcpu *vcpu)
 		kvm_fsgs_cancel(vcpu);
 }
 
-/* The thread goes back to user mode, or another one comes that does. */
+/* The thread returns to user mode, or another user task is switched in. */
 static __always_inline void svm_put_vmload_state(struct kvm_vcpu *vcpu)
 {
 	if (unlikely(to_svm(vcpu)->vmload_entry > SVM_VMLOAD_FIRST))
