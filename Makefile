@@ -5,7 +5,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo unit check bench report shell series edit refresh bisect matrix fresh mutants fmt lint clean distclean
 
-export KSRC DEBUG QUICK
+export KSRC DEBUG QUICK ONLY
 
 help: ## this list
 	@echo "uret: KVM's user-mode MSRs, switched just in time"
@@ -17,7 +17,8 @@ help: ## this list
 	@echo "  DEBUG=1         a kernel with KASAN, UBSAN, lockdep and more (check, shell)"
 	@echo "  UNPATCHED=1     build a kernel without the patches and measure that, too (bench)"
 	@echo "  TOPIC=...       a topic of patches/series (series, edit, refresh)"
-	@echo "  ONLY=...        names out of tools/uret/dev/mutants or tools/uret/config/matrix.config (mutants, matrix)"
+	@echo "  ONLY=...        only runs with this in their name (check); names of lines of"
+	@echo "                  tools/uret/dev/mutants or tools/uret/config/matrix.config (mutants, matrix)"
 	@echo "  QUICK=1         leave KVM's own selftests out (check)"
 	@echo "  XDG_CACHE_HOME  where downloads and builds are kept, in a folder uret"
 

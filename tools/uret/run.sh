@@ -52,15 +52,16 @@ check)
 	if [ "$VARIANT" = release ] && [ -z "${QUICK:-}" ]; then
 		"$SETUP/builtin.sh"
 		options+=(--builtin "$BUILTIN/arch/x86/boot/bzImage")
-		for vehicle in qemu bochs; do
-			stage "KVM selftests for $vehicle" "See the log." kvm_list \
-				"$CONFIG/kvm-selftests.$vehicle" "kvm-$vehicle.list"
-			stage "initramfs for $vehicle" "See the log." "$SETUP/initrd.sh" \
-				"$BUILD/initrd-$vehicle" kvm "$BUILD/kvm-$vehicle.list"
-			options+=("--kvm-$vehicle" "$BUILD/initrd-$vehicle")
+		for emulator in qemu bochs; do
+			stage "KVM selftests for $emulator" "See the log." kvm_list \
+				"$CONFIG/kvm-selftests.$emulator" "kvm-$emulator.list"
+			stage "initramfs for $emulator" "See the log." "$SETUP/initrd.sh" \
+				"$BUILD/initrd-$emulator" kvm "$BUILD/kvm-$emulator.list"
+			options+=("--kvm-$emulator" "$BUILD/initrd-$emulator")
 		done
 	fi
-	exec "${run[@]}" check "${options[@]}"
+	[ -z "${ONLY:-}" ] || options+=(--only "$ONLY")
+	exec "${run[@]}" check --matrix "$CONFIG/runs" --tests "$KBUILD/selftests/uret.list" "${options[@]}"
 	;;
 bench)
 	plugin

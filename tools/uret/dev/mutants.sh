@@ -19,12 +19,12 @@ begin_changes
 WORK=$BUILD/mutants
 mkdir -p "$WORK"
 
-# failures NAME [VEHICLE RUN [OPTIONS]]: boots the kernel, and sets "failed" to the number of failed tests
+# failures NAME [EMULATOR RUN [OPTIONS]]: boots the kernel, and sets "failed" to the number of failed tests
 failures()
 {
-	local name=$1 vehicle=${2:-} run=${3:-} what=(check --svm-only)
+	local name=$1 emulator=${2:-} run=${3:-} what=(check --svm-only --matrix "$CONFIG/runs" --tests "$KBUILD/selftests/uret.list")
 	# shellcheck disable=SC2206
-	[ -z "$run" ] || what=(boot --vehicle "$vehicle" --run "$run" --cpus 2 --limit 600 ${4:-})
+	[ -z "$run" ] || what=(boot --emulator "$emulator" --run "$run" --cpus 2 --limit 600 ${4:-})
 	"$HARNESS" run --kernel "$KBUILD/arch/x86/boot/bzImage" --initrd "$BUILD/initrd-mutant" \
 		--work "$WORK" "${what[@]}" >"$WORK/$name.tap" 2>"$WORK/$name.err" || true
 	[ -z "$run" ] || ! grep -q '; see ' "$WORK/$name.err" || echo "not ok 0 the machine" >>"$WORK/$name.tap"
@@ -36,8 +36,8 @@ number=0
 while read -r what; do
 	number=$((number + 1))
 	# shellcheck disable=SC2086
-	read -r vehicle run more <<<"$what"
-	failures "control-$number" "$vehicle" "$run" "$more"
+	read -r emulator run more <<<"$what"
+	failures "control-$number" "$emulator" "$run" "$more"
 	[ "$failed" = 0 ] && grep -aq '^ *ok' "$WORK/control-$number.tap" ||
 		die "${what:-check --svm-only} fails on the unmodified code" "See build/mutants/control-$number.tap."
 	echo "  passes: ${what:-check --svm-only}"
@@ -45,12 +45,12 @@ done < <(sed 's/|.*//;s/^[^ ]* *//' <<<"$lines" | sort -u)
 
 survivors=0
 while IFS='|' read -r name file expression; do
-	read -r name vehicle run more <<<"$name"
+	read -r name emulator run more <<<"$name"
 	undo_change
 	sed -i "$expression" "$SOURCE/$file"
 	git -C "$SOURCE" diff --quiet && die "tools/uret/dev/mutants: \"$name\" changes nothing"
 	stage "mutant: $name" "It does not build: mend the line in tools/uret/dev/mutants." build_changed "$BUILD/initrd-mutant"
-	failures "$name" "$vehicle" "$run" "$more"
+	failures "$name" "$emulator" "$run" "$more"
 	enough=2
 	[ -z "$run" ] || enough=1
 	if [ "$failed" -ge $enough ]; then

@@ -67,6 +67,8 @@ rm -f "$stamp"
 stage "kernel configuration" "See tools/uret/config/kernel.config." configure
 stage "kernel" "Building again goes on where it stopped; make clean starts over." kernel
 stage "uret selftests" "See tools/testing/selftests/uret." selftests uret
+make -s -C "$SOURCE/tools/testing/selftests/uret" OUTPUT="$KBUILD/selftests/uret" emit_tests |
+	sed 's/^[^:]*://' >"$KBUILD/selftests/uret.list"
 stage "KVM selftests" "See the log." selftests kvm
 stage "x86 selftests" "See the log." selftests x86
 printf '%s' "$now" >"$stamp"

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Packs the emulated machine's user space: busybox, our init, the modules, the selftests.
+# Packs the user space of the emulated machine: busybox, init, the modules, the selftests.
 #
 #	initrd.sh FILE [kvm LIST]	with KVM's selftests that LIST names, if it is given, or else
 #					with those only that are for measuring
@@ -17,6 +17,8 @@ rm -rf "$dir"
 mkdir -p "$dir"/{bin,etc,selftests/uret}
 cp /bin/busybox "$dir/bin/"
 cp "$TOOLS/guest/init" "$dir/init"
+mkdir "$dir/guest"
+cp -r "$TOOLS/guest/runs" "$dir/guest/"
 cp -a "${MODULES:-$KBUILD/root}/lib" "$dir/"
 # Two CPUs are one for a part of the time, as the test takes one away now and then.
 # Under all checks, a second of Bochs' own clock takes it ten of ours or more.
@@ -32,8 +34,8 @@ cat >"$dir/etc/uret.env" <<-EOF
 	KVM_TEST_SECONDS=${KVM_TEST_SECONDS:-$one_test}
 EOF
 
-cp "$KBUILD"/selftests/uret/{notifier_test,values_test,tsc_aux_test,vmload_test,vmload_migrate,trap_test,fsgs_test,fsgs_task_64,fsgs_task_32,run_vm,demo,bench,idle_migration_test,ldt_test,create_vms,hog} \
-	"$SOURCE"/tools/testing/selftests/uret/*.sh \
+find "$KBUILD/selftests/uret" -maxdepth 1 -type f -perm /111 -exec cp -t "$dir/selftests/uret/" {} +
+cp "$SOURCE"/tools/testing/selftests/uret/*.sh \
 	"$SOURCE"/tools/testing/selftests/kselftest/ktap_helpers.sh "$dir/selftests/uret/"
 if [ "${2:-}" = kvm ]; then
 	grep -v '^#' "$3"

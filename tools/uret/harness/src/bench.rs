@@ -9,9 +9,10 @@ use std::thread;
 use anyhow::{bail, ensure, Context, Result};
 use uret_count::record::{self, Record};
 
-use crate::judge::{self, block, Outcome};
-use crate::machine::{Images, Machine, Output, Vehicle};
+use crate::emulator::Emulator;
+use crate::machine::{Images, Machine, Output};
 use crate::report;
+use crate::results::{block, Outcome, Status};
 use crate::samples::{counted, find, timed, Measured};
 
 /// What to measure with, and where to.
@@ -26,12 +27,12 @@ pub struct Bench {
     pub svm_only: bool,
 }
 
-/// What a run printed, if it ended well.
-fn lines(output: &Output) -> Result<Vec<&str>> {
+/// The output of a run, if the run has succeeded.
+fn lines<'a>(output: &'a Output, run: &str) -> Result<Vec<&'a str>> {
     if let Some(problem) = &output.problem {
         bail!("{problem}");
     }
-    let block = block(&output.text, "bench").context("the bench did not start")?;
+    let block = block(&output.text, run).context("the bench did not start")?;
     let end = block.lines.len().saturating_sub(5);
     ensure!(
         block.status == Some(0),
@@ -41,8 +42,7 @@ fn lines(output: &Output) -> Result<Vec<&str>> {
     Ok(block.lines)
 }
 
-/// Counts in QEMU what `run` of tools/uret/guest/init does. Returns the results, and the records, which tell
-/// two runs apart.
+/// Counts a run in QEMU. Returns the results, and the records, for comparison with those of another run.
 fn count(
     images: &Images,
     plugin: &Path,
@@ -53,27 +53,29 @@ fn count(
     let records = work.join("records.jsonl");
     // All tasks are pinned, and what the load balancer does depends on the phase of the ticks.
     let options = if cpus > 1 { "isolcpus=1" } else { "" };
-    let machine = Machine::new(Vehicle::Qemu, run, 600, work)
+    let machine = Machine::new(Emulator::Qemu, images, run, work)
+        .limited_to(600)
         .with(cpus, options)
         .counting(plugin, &records);
     eprintln!("# svm: counting in QEMU ...");
-    let output = machine.run(images)?;
-    let lines = lines(&output)?;
+    let output = machine.run()?;
+    let lines = lines(&output, run)?;
     eprintln!("# svm: {} s", output.seconds);
     let records = record::parse(&fs::read_to_string(&records)?).context("the plugin's records")?;
     Ok((counted(&lines, &records, "svm")?, records))
 }
 
 fn time_bochs(images: &Images, work: &Path) -> Result<Vec<Measured>> {
-    let machine = Machine::new(Vehicle::Bochs, "bench-time", 900, work);
+    let run = "bench-time";
+    let machine = Machine::new(Emulator::Bochs, images, run, work).limited_to(900);
     eprintln!("# vmx: timing in Bochs ...");
-    let output = machine.run(images)?;
-    let lines = lines(&output)?;
+    let output = machine.run()?;
+    let lines = lines(&output, run)?;
     eprintln!("# vmx: {} s", output.seconds);
     timed(&lines, "vmx", "bochs")
 }
 
-/// What tools/uret/guest/init does to count, and on how many CPUs.
+/// The runs that count, and their numbers of CPUs.
 const ONE_CPU: (&str, u32) = ("bench-count", 1);
 const TWO_CPUS: (&str, u32) = ("bench-migrate-count", 2);
 
@@ -428,23 +430,20 @@ fn verdicts(results: &[Measured], identical: bool) -> Vec<Verdict> {
 
 /// Tests the plugin in a machine.
 pub fn check_plugin(images: &Images, plugin: &Path, work: &Path) -> Vec<Outcome> {
-    match count(images, plugin, ("counting", 1), &work.join("counting")) {
+    match count(
+        images,
+        plugin,
+        ("count-check", 1),
+        &work.join("count-check"),
+    ) {
         Ok((results, _)) => counts_are_right(&results)
             .into_iter()
             .map(|it| {
-                let verdict = if it.good {
-                    judge::Verdict::Pass
-                } else {
-                    judge::Verdict::Fail
-                };
-                Outcome::new(format!("svm: counting: {}", it.what), verdict, "")
+                let status = if it.good { Status::Pass } else { Status::Fail };
+                Outcome::new(it.what, status, "")
             })
             .collect(),
-        Err(err) => vec![Outcome::new(
-            "svm: counting",
-            judge::Verdict::Fail,
-            format!("{err:#}"),
-        )],
+        Err(err) => vec![Outcome::new("machine", Status::Fail, format!("{err:#}"))],
     }
 }
 

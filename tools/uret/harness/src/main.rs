@@ -1,26 +1,33 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Boots the kernel in QEMU (SVM) and Bochs (VMX), and judges the runs by what they print.
+//! Boots the kernel in QEMU (SVM) and Bochs (VMX), and checks the output.
 
 mod bench;
-mod judge;
+mod bochs;
+mod check;
+mod demo;
+mod emulator;
 mod limits;
 mod machine;
-mod plan;
+mod matrix;
 mod plot;
+mod qemu;
 mod report;
+mod results;
 mod samples;
 mod storm;
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 use crate::bench::Bench;
-use crate::machine::{Images, Machine, Vehicle};
-use crate::plan::Check;
+use crate::check::Check;
+use crate::emulator::Emulator;
+use crate::machine::{Images, Machine};
 
 #[derive(Parser)]
 #[command(version, about)]
@@ -29,7 +36,7 @@ struct Args {
     command: Command,
 }
 
-/// What is booted, and where.
+/// The images to boot.
 #[derive(clap::Args)]
 struct Boot {
     /// The kernel image.
@@ -38,7 +45,7 @@ struct Boot {
     /// The initramfs.
     #[arg(long)]
     initrd: PathBuf,
-    /// Where logs and the emulators' own files go.
+    /// The folder for logs and the emulators' own files.
     #[arg(long)]
     work: PathBuf,
     #[command(subcommand)]
@@ -48,12 +55,12 @@ struct Boot {
 #[derive(Subcommand)]
 enum Command {
     /// Boot the emulated machines.
-    Run(Boot),
-    /// Make a report of what bench.sh has printed on a real machine.
+    Run(Box<Boot>),
+    /// Make a report of the output of bench.sh on a real machine.
     Report {
-        /// What it has printed.
+        /// The output.
         file: PathBuf,
-        /// Where the results go.
+        /// The folder for the results.
         #[arg(long)]
         out: PathBuf,
     },
@@ -65,10 +72,19 @@ enum Run {
     Demo,
     /// Run the tests, and print a TAP summary.
     Check {
-        /// The initramfs that has KVM's selftests for QEMU.
+        /// The boots, see the file itself.
+        #[arg(long)]
+        matrix: PathBuf,
+        /// The list of tests, one per line.
+        #[arg(long)]
+        tests: PathBuf,
+        /// Only runs with this in their name.
+        #[arg(long)]
+        only: Option<String>,
+        /// The initramfs with KVM's selftests for QEMU.
         #[arg(long)]
         kvm_qemu: Option<PathBuf>,
-        /// The initramfs that has KVM's selftests for Bochs.
+        /// The initramfs with KVM's selftests for Bochs.
         #[arg(long)]
         kvm_bochs: Option<PathBuf>,
         /// A kernel with KVM built in.
@@ -80,7 +96,7 @@ enum Run {
         /// Run in QEMU only.
         #[arg(long)]
         svm_only: bool,
-        /// How many times as long as usual things may take.
+        /// The factor of all time limits.
         #[arg(long, default_value_t = 1)]
         slow: u64,
     },
@@ -89,7 +105,7 @@ enum Run {
         /// The plugin for QEMU.
         #[arg(long)]
         plugin: PathBuf,
-        /// Where the results go.
+        /// The folder for the results.
         #[arg(long)]
         out: PathBuf,
         /// A kernel without the patches, to be measured, too.
@@ -104,25 +120,28 @@ enum Run {
     },
     /// Boot to a prompt in QEMU.
     Shell,
-    /// Run something once, and print all that the machine says.
+    /// Boot once, and print the output of the machine.
     Boot {
         #[arg(long, value_enum, default_value = "qemu")]
-        vehicle: Vehicle,
-        /// What tools/uret/guest/init knows, separated by commas.
+        emulator: Emulator,
+        /// The runs, see tools/uret/guest/init, separated by commas.
         #[arg(long)]
         run: String,
         /// The time limit, in seconds.
         #[arg(long, default_value_t = 300)]
         limit: u64,
-        /// How many CPUs the machine has.
+        /// The number of CPUs.
         #[arg(long)]
         cpus: Option<u32>,
-        /// What the kernel's command line has besides.
+        /// Further options for the kernel's command line.
         #[arg(long, default_value = "")]
         options: String,
-        /// How many NMIs to inject on each CPU, for storm-uret and storm-stock.
+        /// The number of NMIs to inject on each CPU, for storm.sh.
         #[arg(long, default_value_t = 0)]
         nmis: u64,
+        /// QEMU's clock: the time of an instruction is 2 to the power of this, in ns.
+        #[arg(long, default_value_t = 3)]
+        shift: u32,
     },
 }
 
@@ -132,8 +151,11 @@ fn run(boot: Boot) -> Result<bool> {
         initrd: boot.initrd,
     };
     match boot.command {
-        Run::Demo => plan::demo(&images, &boot.work),
+        Run::Demo => demo::demo(&images, &boot.work),
         Run::Check {
+            matrix,
+            tests,
+            only,
             kvm_qemu,
             kvm_bochs,
             builtin,
@@ -141,14 +163,20 @@ fn run(boot: Boot) -> Result<bool> {
             svm_only,
             slow,
         } => {
+            let read = |path: &PathBuf| {
+                fs::read_to_string(path).with_context(|| format!("{}", path.display()))
+            };
             let check = Check {
+                matrix: read(&matrix)?,
+                tests: read(&tests)?.lines().map(str::to_string).collect(),
+                only,
                 builtin,
-                kvm: [(Vehicle::Qemu, kvm_qemu), (Vehicle::Bochs, kvm_bochs)],
+                kvm: [(Emulator::Qemu, kvm_qemu), (Emulator::Bochs, kvm_bochs)],
                 plugin,
                 svm_only,
                 slow,
             };
-            plan::check(&images, check, &boot.work)
+            check::check(&images, &check, &boot.work)
         }
         Run::Bench {
             plugin,
@@ -169,21 +197,23 @@ fn run(boot: Boot) -> Result<bool> {
         }
         Run::Shell => machine::interactive(&images),
         Run::Boot {
-            vehicle,
+            emulator,
             run,
             limit,
             cpus,
             options,
             nmis,
+            shift,
         } => {
-            let mut machine = Machine::new(vehicle, &run, limit, &boot.work);
+            let mut machine = Machine::new(emulator, &images, &run, &boot.work).limited_to(limit);
+            machine.shift = shift;
             if cpus.is_some() || !options.is_empty() {
                 machine = machine.with(cpus.unwrap_or(1), &options);
             }
             if nmis != 0 {
                 machine = machine.storming(nmis);
             }
-            let output = machine.run(&images)?;
+            let output = machine.run()?;
             print!("{}", output.text);
             let storm = output
                 .storm
@@ -199,7 +229,7 @@ fn run(boot: Boot) -> Result<bool> {
 
 fn main() -> ExitCode {
     let result = match Args::parse().command {
-        Command::Run(boot) => run(boot),
+        Command::Run(boot) => run(*boot),
         Command::Report { file, out } => bench::hardware(&file, &out),
     };
     match result {

@@ -1,0 +1,7 @@
+# shellcheck shell=sh disable=SC2154
+# With NMIs and machine checks from outside; the module reports each to the harness.
+storm()
+{
+	modprobe uret_trap_test breakpoint=kvm_emulate_cpuid port=0x402 && $TESTS/storm.sh "$(parameter nmis)"
+}
+with_kvm storm
