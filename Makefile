@@ -34,7 +34,7 @@ check: ## run all tests on both emulators; the last line counts them
 bench: ## count what switches cost, stock and uret, and write build/bench/report.md
 	@UNPATCHED_TOO=$(UNPATCHED) tools/uret/run.sh bench
 
-report: ## make a report of a file that bench.sh wrote on a real machine: FILE=...
+report: ## make a report of a file that switch_perf_test.sh wrote on a real machine: FILE=...
 	@test -n "$(FILE)" || { echo "make report FILE=uret-bench.txt: see Documentation/virt/uret/measuring.rst" >&2; exit 1; }
 	@tools/uret/run.sh report "$(abspath $(FILE))"
 

@@ -3,7 +3,7 @@
 #
 #	run.sh demo | check | bench | shell
 #	run.sh unit			the tests of the rules, on this machine
-#	run.sh report FILE		make a report of what bench.sh has written; boots nothing
+#	run.sh report FILE		make a report of what switch_perf_test.sh has written; boots nothing
 #	run.sh boot ARGUMENTS...	one boot, see "uret-harness boot --help"
 
 . "$(dirname "$0")/lib.sh"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Measures the registry against KVM's own code, for the selftest "bench".
+ * Measures the registry against KVM's own code, for the selftest "switch_perf_test".
  *
  * A write of "COMMAND DIRTY SLOTS TIMES" to debugfs/uret_bench/run does it:
  *
@@ -36,7 +36,7 @@ static bool stock;
 module_param(stock, bool, 0444);
 MODULE_PARM_DESC(stock, "measure KVM's own code instead of uret");
 
-/* See tools/testing/selftests/uret/marker.h. */
+/* See tools/testing/selftests/uret/lib/x86/marker.h. */
 #define SAMPLE_STARTS	".byte 0x0f, 0x1f, 0x84, 0x00, 'u', 'r', 't', 'S'\n\t"
 #define OPERATION_DONE	".byte 0x0f, 0x1f, 0x84, 0x00, 'u', 'r', 't', 'O'\n\t"
 

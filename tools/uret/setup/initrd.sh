@@ -34,9 +34,12 @@ cat >"$dir/etc/uret.env" <<-EOF
 	KVM_TEST_SECONDS=${KVM_TEST_SECONDS:-$one_test}
 EOF
 
-find "$KBUILD/selftests/uret" -maxdepth 1 -type f -perm /111 -exec cp -t "$dir/selftests/uret/" {} +
-cp "$SOURCE"/tools/testing/selftests/uret/*.sh \
-	"$SOURCE"/tools/testing/selftests/kselftest/ktap_helpers.sh "$dir/selftests/uret/"
+find "$KBUILD/selftests/uret" -type f -perm /111 -exec cp -t "$dir/selftests/uret/" {} +
+# Flat, as "make install" does.
+find "$SOURCE/tools/testing/selftests/uret/" -name '*.sh' ! -path '*/lib/*' -exec cp -t "$dir/selftests/uret/" {} +
+cp "$SOURCE/tools/testing/selftests/kselftest/ktap_helpers.sh" "$dir/selftests/uret/"
+mkdir "$dir/selftests/uret/lib"
+cp "$SOURCE/tools/testing/selftests/uret/lib/functions.sh" "$dir/selftests/uret/lib/"
 if [ "${2:-}" = kvm ]; then
 	grep -v '^#' "$3"
 else

@@ -487,14 +487,14 @@ pub fn bench(bench: &Bench, work: &Path) -> Result<bool> {
     Ok(verdicts.iter().all(|it| it.good))
 }
 
-/// Makes a report of what bench.sh has printed on a real machine.
+/// Makes a report of what switch_perf_test.sh has printed on a real machine.
 pub fn hardware(file: &Path, out: &Path) -> Result<bool> {
     let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
     let lines: Vec<&str> = text.lines().collect();
     let platform = match lines.iter().find_map(|it| it.strip_prefix("MACHINE ")) {
         Some(it) if it.starts_with("kvm-amd") => "svm",
         Some(_) => "vmx",
-        None => bail!("{}: this is not the output of bench.sh", file.display()),
+        None => bail!("{}: this is not the output of switch_perf_test.sh", file.display()),
     };
     let results = timed(&lines, platform, "hardware")?;
     report::write(&results, &[], out)?;

@@ -56,7 +56,7 @@ struct Boot {
 enum Command {
     /// Boot the emulated machines.
     Run(Box<Boot>),
-    /// Make a report of the output of bench.sh on a real machine.
+    /// Make a report of the output of switch_perf_test.sh on a real machine.
     Report {
         /// The output.
         file: PathBuf,
@@ -136,7 +136,7 @@ enum Run {
         /// Further options for the kernel's command line.
         #[arg(long, default_value = "")]
         options: String,
-        /// The number of NMIs to inject on each CPU, for storm.sh.
+        /// The number of NMIs to inject on each CPU, for nmi_stress_test.sh.
         #[arg(long, default_value_t = 0)]
         nmis: u64,
         /// QEMU's clock: the time of an instruction is 2 to the power of this, in ns.

@@ -187,7 +187,7 @@ mod tests {
 
     const MATRIX: &str =
         "# comment\nboth\t-\t300\ta_test@uret,demo\nboth!\t2\t70\tx86@stock,x86@uret\n\
-                          qemu 1 10 storm.sh@uret nmis=5 shift=6 nofsgsbase\n";
+                          qemu 1 10 nmi_stress_test.sh@uret nmis=5 shift=6 nofsgsbase\n";
 
     fn names(boots: &[Boot]) -> Vec<String> {
         let name = |boot: &Boot| format!("{}: {}", boot.name(), boot.runs.join(","));
@@ -205,7 +205,7 @@ mod tests {
                 "vmx: a_test@uret,demo",
                 "svm (2 CPUs): x86@stock,x86@uret",
                 "vmx (2 CPUs): x86@stock,x86@uret",
-                "svm (1 CPU, nofsgsbase): storm.sh@uret",
+                "svm (1 CPU, nofsgsbase): nmi_stress_test.sh@uret",
             ]
         );
         assert_eq!((boots[0].limit, boots[1].limit), (300, 900));

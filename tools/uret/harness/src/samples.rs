@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Makes results of what bench.sh printed, and of what the plugin counted meanwhile.
+//! Makes results of what switch_perf_test.sh printed, and of what the plugin counted meanwhile.
 
 use std::collections::BTreeMap;
 
@@ -48,7 +48,7 @@ impl Measured {
 /// line.
 const SWITCHED: [(usize, &str); 2] = [(2, "switch wrmsr"), (3, "switch rdmsr")];
 
-/// A line of bench.sh.
+/// A line of switch_perf_test.sh.
 enum Line<'a> {
     /// What follows is of this mode and state.
     State(&'a str, &'a str),
@@ -98,7 +98,7 @@ fn name_of(scenario: &str, state: &str) -> String {
     }
 }
 
-/// Makes results of the output of `bench.sh count` and the records of the plugin.
+/// Makes results of the output of `switch_perf_test.sh count` and the records of the plugin.
 pub fn counted(lines: &[&str], records: &[Record], platform: &str) -> Result<Vec<Measured>> {
     let mut records = records.iter();
     let mut results = Vec::new();
@@ -213,7 +213,7 @@ struct Timed {
     uret: [Batches; 3],
 }
 
-/// Makes results of the output of `bench.sh time`.
+/// Makes results of the output of `switch_perf_test.sh time`.
 ///
 /// In Bochs, the TSC counts instructions, of host and guest, but goes on while the CPU is idle.
 pub fn timed(lines: &[&str], platform: &str, vehicle: &str) -> Result<Vec<Measured>> {

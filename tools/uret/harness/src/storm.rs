@@ -18,7 +18,7 @@ use serde_json::Value;
 /// What the machine says when it is ready for them.
 pub const READY: &str = "URET-STORM ready";
 
-/// The port of the debug console. The run storm.sh passes the port to the module uret_trap_test.
+/// The port of the debug console. The run nmi_stress_test.sh passes the port to the module uret_trap_test.
 const PORT: &str = "0x402";
 
 /// A machine check comes after so many NMIs.

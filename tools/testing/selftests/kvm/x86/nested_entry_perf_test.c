@@ -15,7 +15,7 @@
 #include "processor.h"
 #include "vmx.h"
 #include "svm_util.h"
-#include "../uret/marker.h"
+#include "../uret/lib/x86/marker.h"
 
 #define NAME "nested-entry"
 

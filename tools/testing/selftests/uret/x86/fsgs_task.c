@@ -292,7 +292,7 @@ static unsigned int data_segment(void)
 
 static void change(void)
 {
-	/* fsgs_test may look at any time, and a signal come. */
+	/* fsgs_stress_test may look at any time, and a signal come. */
 	claim->changing++;
 	set_segment(false, &claim->fs, &claim->fs_base);
 	set_segment(true, &claim->gs, &claim->gs_base);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What fsgs_test and its tasks, which may be 32-bit, have to agree on. */
+/* What fsgs_stress_test and its tasks, which may be 32-bit, have to agree on. */
 #ifndef URET_FSGS_H
 #define URET_FSGS_H
 
-/* A task's memory that fsgs_test sees is behind this file descriptor. */
+/* A task's memory that fsgs_stress_test sees is behind this file descriptor. */
 #define FSGS_FD	3
 
 #define FSGS_MESSAGE	120
@@ -22,7 +22,7 @@ enum fsgs_command {
  * struct fsgs_claim - what a task has in its segment registers
  * @changing: odd while they and this are being changed
  * @command: what the task shall do next
- * @gdt_limit: the limit of the GDT, set by fsgs_test, or 0 if a task cannot see it
+ * @gdt_limit: the limit of the GDT, set by fsgs_stress_test, or 0 if a task cannot see it
  * @tid: whose they are
  * @pokes: how often a tracer has changed them
  * @what: a sentence about what was wrong, if something was

@@ -4,7 +4,7 @@
 # VMs, MSRs and modules come and go on one CPU, while a task that never yields has the
 # other one to itself: nothing waits for that CPU.
 
-. "$(dirname "$(readlink -f "$0")")/functions.sh"
+. "$(dirname "$(readlink -f "$0")")/lib/functions.sh"
 
 VMS=${VMS:-100}
 SERVER=/sys/kernel/debug/sched/fair_server/cpu1/runtime
@@ -26,7 +26,7 @@ echo 1 >/sys/devices/virtual/workqueue/cpumask
 # beside_hog COMMAND...
 beside_hog()
 {
-	"$DIR/hog" 1 >/tmp/hog &
+	"$(program hog)" 1 >/tmp/hog &
 	hog=$!
 	until grep -q running /tmp/hog; do
 		kill -0 "$hog" || return 1
@@ -42,7 +42,7 @@ beside_hog()
 # create FILE: prints how long the slowest VM took, to FILE
 create()
 {
-	timeout 200 "$DIR/create_vms" "$VMS" >"$1"
+	timeout 200 "$(program create_vms)" "$VMS" >"$1"
 }
 
 no_slower_than_twice_stock()

@@ -2,7 +2,7 @@
 /*
  * Every task has its own FS, GS and so on, whatever happens.
  *
- *	fsgs_test [-t SECONDS] [-s SEED]
+ *	fsgs_stress_test [-t SECONDS] [-s SEED]
  *
  * Tasks of 64 and of 32 bits, and the threads of vCPUs, choose random values for
  * their segment registers, and look at them all the time. Meanwhile they sleep and
@@ -486,7 +486,7 @@ int main(int argc, char **argv)
 		else if (opt == 's')
 			seed = atoi(optarg);
 		else
-			die("usage: fsgs_test [-t SECONDS] [-s SEED]");
+			die("usage: fsgs_stress_test [-t SECONDS] [-s SEED]");
 	}
 	ksft_print_header();
 	if (geteuid() || access("/dev/kvm", R_OK | W_OK))

@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "bench.h"
+#include "switch.h"
 #include "common.h"
 #include "guest.h"
 #include "host.h"
@@ -153,7 +153,7 @@ static struct worker *add_guest(struct bench *bench, int what, int values)
 	struct worker *worker = &bench->workers[bench->nr_workers];
 
 	if (vm_create(&worker->vm, values)) {
-		fprintf(stderr, "bench: %s\n", worker->vm.error);
+		fprintf(stderr, "switch_perf_test: %s\n", worker->vm.error);
 		return NULL;
 	}
 	worker->vm.lean = true;
@@ -223,11 +223,11 @@ static int set_up_two(struct bench *bench, int differ)
 static int set_up_migration(struct bench *bench, int mark_wake_up)
 {
 	if (bench->cpu != 1) {
-		fprintf(stderr, "bench: this takes two CPUs\n");
+		fprintf(stderr, "switch_perf_test: this takes two CPUs\n");
 		return -1;
 	}
 	if (migration_create(&migration)) {
-		fprintf(stderr, "bench: %s\n", migration.vm.error);
+		fprintf(stderr, "switch_perf_test: %s\n", migration.vm.error);
 		return -1;
 	}
 	migration.vm.lean = true;
@@ -267,7 +267,7 @@ static int set_up_registry(struct bench *bench, const char *command, int dirty, 
 
 	worker->out = open(REGISTRY, O_WRONLY | O_CLOEXEC);
 	if (worker->out < 0) {
-		fprintf(stderr, "bench: " REGISTRY ": %s: load uret_bench\n", strerror(errno));
+		fprintf(stderr, "switch_perf_test: " REGISTRY ": %s: load uret_bench\n", strerror(errno));
 		return -1;
 	}
 	snprintf(worker->command, sizeof(worker->command), "%s %d %d", command, dirty, slots);
@@ -312,7 +312,7 @@ static int set_up(struct bench *bench, const char *name)
 		return set_up_registry(bench, "restore", k, n);
 	if (!strcmp(name, "calibrate"))
 		return set_up_registry(bench, "calibrate", 0, 0);
-	fprintf(stderr, "bench: no scenario \"%s\"; see bench -l\n", name);
+	fprintf(stderr, "switch_perf_test: no scenario \"%s\"; see bench -l\n", name);
 	return -1;
 }
 
@@ -324,7 +324,7 @@ int bench_setup(struct bench *bench, const char *name)
 		bench->nr_marking = bench->nr_workers;
 	for (int i = 0; ret && i < bench->nr_workers; i++)
 		if (bench->workers[i].vm.error[0])
-			fprintf(stderr, "bench: %s: %s\n", name, bench->workers[i].vm.error);
+			fprintf(stderr, "switch_perf_test: %s: %s\n", name, bench->workers[i].vm.error);
 	return ret;
 }
 

@@ -4,18 +4,18 @@
 # prints what the harness makes a report of.  On a kernel without the patches,
 # measures what can be compared.
 #
-#	bench.sh count|time [OPERATIONS [BATCHES]]
-#	MIGRATE=1 bench.sh ...		measures a vCPU that migrates, on two CPUs, and no more
+#	switch_perf_test.sh count|time [OPERATIONS [BATCHES]]
+#	MIGRATE=1 switch_perf_test.sh ...		measures a vCPU that migrates, on two CPUs, and no more
 #
 # "count" is for an emulator that counts instructions, "time" for a CPU with a TSC.
 
 here=$(dirname "$(readlink -f "$0")")
-nested=${NESTED:-$here/../kvm/x86/nested_entry_perf_test}
+nested=${NESTED:-$here/../../kvm/x86/nested_entry_perf_test}
 case $1 in
 count) how=-c ;;
 time) how=-t ;;
 *)
-	echo "usage: bench.sh count|time [OPERATIONS [BATCHES]]" >&2
+	echo "usage: switch_perf_test.sh count|time [OPERATIONS [BATCHES]]" >&2
 	exit 2
 	;;
 esac
@@ -27,7 +27,7 @@ grep -qw svm /proc/cpuinfo && vendor=kvm-amd
 
 fail()
 {
-	echo "bench.sh: $*" >&2
+	echo "switch_perf_test.sh: $*" >&2
 	exit 1
 }
 
@@ -45,7 +45,7 @@ bench()
 	times=$1
 	[ $how = -t ] || times=1
 	shift
-	"$here/bench" $how -n $((operations * times)) -b "$batches" "$@" ||
+	"$here/switch_perf_test" $how -n $((operations * times)) -b "$batches" "$@" ||
 		fail "it failed in $state"
 }
 
@@ -114,7 +114,7 @@ host()
 }
 
 [ "$(id -u)" = 0 ] || fail "this needs root: it loads modules and reads debugfs"
-[ -x "$here/bench" ] || fail "build it first: make -C tools/testing/selftests TARGETS=uret"
+[ -x "$here/switch_perf_test" ] || fail "build it first: make -C tools/testing/selftests TARGETS=uret"
 unload
 echo "MACHINE $vendor $(sed -n '/model name/ { s/.*: //p; q }' /proc/cpuinfo)"
 

@@ -2,9 +2,9 @@
 /*
  * Measures what a switch costs.
  *
- *	bench -l			list the scenarios
- *	bench -c [-n N] SCENARIO...	for an emulator that counts (see marker.h)
- *	bench -t [-n N] [-b BATCHES] SCENARIO...
+ *	switch_perf_test -l			list the scenarios
+ *	switch_perf_test -c [-n N] SCENARIO...	for an emulator that counts (see marker.h)
+ *	switch_perf_test -t [-n N] [-b BATCHES] SCENARIO...
  *					for a CPU with a TSC
  *
  * With -c, it prints "COUNT SCENARIO N" and does N operations between markers.
@@ -29,7 +29,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "bench.h"
+#include "switch.h"
 #include "common.h"
 #include "host.h"
 #include "marker.h"
@@ -215,7 +215,7 @@ static bool trace_it(struct bench *bench, const char *name, unsigned long operat
 	if (ret) {
 		trace_all(false);
 		fprintf(stderr,
-			"bench: no counts of MSRs: %s (CONFIG_HIST_TRIGGERS, CONFIG_KPROBE_EVENTS)\n",
+			"switch_perf_test: no counts of MSRs: %s (CONFIG_HIST_TRIGGERS, CONFIG_KPROBE_EVENTS)\n",
 			strerror(-ret));
 		return false;
 	}
@@ -283,7 +283,7 @@ static void check_machine(void)
 
 static void __attribute__((noreturn)) usage(void)
 {
-	fprintf(stderr, "usage: bench -l | bench -c|-t [-n N] [-b BATCHES] SCENARIO...\n");
+	fprintf(stderr, "usage: switch_perf_test -l | switch_perf_test -c|-t [-n N] [-b BATCHES] SCENARIO...\n");
 	exit(2);
 }
 

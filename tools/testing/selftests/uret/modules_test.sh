@@ -4,7 +4,7 @@
 # Loading and unloading uret, KVM and the samples in every order, with VMs
 # running and without.
 
-. "$(dirname "$(readlink -f "$0")")/functions.sh"
+. "$(dirname "$(readlink -f "$0")")/lib/functions.sh"
 
 ktap_set_plan 25
 mark
@@ -57,12 +57,12 @@ check "uret does not unload under kvm" refused rmmod uret
 start_vm -c 0 || ktap_print_msg "no VM"
 check "the vendor module does not unload under a VM" refused rmmod "$VENDOR_MODULE"
 check "kvm does not unload under a VM" refused rmmod kvm
-check "nothing is measured under a VM" says "in use" "$DIR/bench" -c exit-to-user
-check "and no module is unloaded for that" says "in use" "$DIR/bench.sh" count
+check "nothing is measured under a VM" says "in use" "$(program switch_perf_test)" -c exit-to-user
+check "and no module is unloaded for that" says "in use" "$(program switch_perf_test.sh)" count
 check "the VM is none the worse for it" stop_vm
 check "unloading the vendor module frees the slots" eval 'rmmod $VENDOR_MODULE && no_slots'
 check "all of it unloads" unload
-check "nothing is measured without KVM" says "/dev/kvm" "$DIR/bench" -c exit-to-user
+check "nothing is measured without KVM" says "/dev/kvm" "$(program switch_perf_test)" -c exit-to-user
 
 check "kvm loads with uret=0" eval 'load_kvm uret=0 && uses N'
 check "the slots are taken, so that nobody else sets them" refused no_slots

@@ -4,7 +4,7 @@
 # A VM runs while its CPU goes offline, while it is moved about, and while the
 # system goes to sleep as far as it can without losing power.
 
-. "$(dirname "$(readlink -f "$0")")/functions.sh"
+. "$(dirname "$(readlink -f "$0")")/lib/functions.sh"
 
 ktap_set_plan 13
 mark
@@ -121,7 +121,7 @@ sleeping_vm_gets_ldt()
 {
 	taskset -p 1 $$ >/dev/null
 	before=$(counted "$URET/fsgs" flushed)
-	"$DIR/run_vm" -c "$LAST" -l || return 1
+	"$(program run_vm)" -c "$LAST" -l || return 1
 	taskset -p $(((1 << CPUS) - 1)) $$ >/dev/null
 	uses N || [ "$(counted "$URET/fsgs" flushed)" -gt "$before" ]
 }

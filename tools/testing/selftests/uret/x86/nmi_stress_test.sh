@@ -1,12 +1,15 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# NMIs and machine checks come from outside while VMs run: see rust/uret/trap_test.c, whose
+# NMIs and machine checks come from outside while VMs run: see rust/uret/tests/trap_test.c, whose
 # module must be loaded, with breakpoints, and tools/uret/harness/src/storm.rs.
 #
-#	storm.sh N	until each CPU has had N NMIs
+#	nmi_stress_test.sh N	until each CPU has had N NMIs
 
-. "$(dirname "$(readlink -f "$0")")/functions.sh"
+here="$(dirname "$(readlink -f "$0")")"
+# "make install" leaves out the directory x86.
+[ -d "$here/lib" ] || here="$here/.."
+. "$here/lib/functions.sh"
 
 N="$1"
 TRAPS=/sys/kernel/debug/uret_trap_test

@@ -4,6 +4,7 @@
 # What the shell tests of uret share. Sourced by them.
 
 DIR="$(dirname "$(readlink -f "$0")")"
+[ -d "$DIR/lib" ] || DIR="$DIR/.."
 # shellcheck disable=SC2034 # for those that source this
 URET=/sys/kernel/debug/uret
 VM_PID=
@@ -33,6 +34,15 @@ svm) VENDOR=kvm-amd VENDOR_MODULE=kvm_amd ;;
 vmx) VENDOR=kvm-intel VENDOR_MODULE=kvm_intel ;;
 *) skip_all "this CPU has neither SVM nor VMX" ;;
 esac
+
+# program NAME: prints the path of a program of the selftests, built in place or installed
+program()
+{
+	for path in "$DIR/$1" "$DIR/x86/$1" "$DIR/bench/$1"; do
+		[ -x "$path" ] && break
+	done
+	echo "$path"
+}
 
 # check NAME COMMAND...: one test, passed if the command succeeds.
 check()
@@ -77,7 +87,7 @@ load_kvm()
 start_vm()
 {
 	out="$(mktemp)"
-	"$DIR/run_vm" "$@" >"$out" 2>&1 &
+	"$(program run_vm)" "$@" >"$out" 2>&1 &
 	VM_PID=$!
 	for _ in $(seq 300); do
 		grep -q running "$out" && return 0

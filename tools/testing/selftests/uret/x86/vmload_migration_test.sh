@@ -3,7 +3,10 @@
 #
 # A VM moves between a KVM that defers what VMLOAD loads, and one that does not.
 
-. "$(dirname "$(readlink -f "$0")")/functions.sh"
+here="$(dirname "$(readlink -f "$0")")"
+# "make install" leaves out the directory x86.
+[ -d "$here/lib" ] || here="$here/.."
+. "$here/lib/functions.sh"
 
 STATE="$(mktemp -u)"
 LEG=0
@@ -12,7 +15,7 @@ LEG=0
 leg()
 {
 	LEG=$((LEG + 1))
-	unload && load_kvm "$1" "$2" && "$DIR/vmload_migrate" "$STATE" $LEG
+	unload && load_kvm "$1" "$2" && "$(program vmload_migrate)" "$STATE" $LEG
 }
 
 # load_kvm URET [DEFER]: with a parameter that only SVM has
