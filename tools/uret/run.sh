@@ -39,7 +39,8 @@ run=("$HARNESS" run --kernel "$KBUILD/arch/x86/boot/bzImage" --initrd "$BUILD/in
 case $command in
 demo)
 	echo "Booting both emulators: about 10 s for QEMU, a minute for Bochs."
-	exec "${run[@]}" demo
+	plugin
+	exec "${run[@]}" demo --plugin "$PLUGIN"
 	;;
 check)
 	stage "harness tests" "See the log." cargo_do test uret-harness uret-count uret-unit

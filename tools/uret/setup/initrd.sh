@@ -26,7 +26,7 @@ fsgs_seconds=40 one_cpu=20 bochs=40 one_test=120 vms=100
 [ "$VARIANT" = release ] || fsgs_seconds=600 one_cpu=120 bochs=60 one_test=600 vms=20
 cat >"$dir/etc/uret.env" <<-EOF
 	BENCH_OPERATIONS=${BENCH_OPERATIONS:-1000}
-	DEMO_OPERATIONS=${DEMO_OPERATIONS:-1000}
+	DEMO_OPERATIONS=${DEMO_OPERATIONS:-100}
 	FSGS_SECONDS=${FSGS_SECONDS:-$fsgs_seconds}
 	FSGS_SECONDS_ONE_CPU=${FSGS_SECONDS_ONE_CPU:-$one_cpu}
 	FSGS_SECONDS_BOCHS=${FSGS_SECONDS_BOCHS:-$bochs}

@@ -43,7 +43,7 @@ fn lines<'a>(output: &'a Output, run: &str) -> Result<Vec<&'a str>> {
 }
 
 /// Counts a run in QEMU. Returns the results, and the records, for comparison with those of another run.
-fn count(
+pub fn count(
     images: &Images,
     plugin: &Path,
     (run, cpus): (&str, u32),
@@ -65,8 +65,8 @@ fn count(
     Ok((counted(&lines, &records, "svm")?, records))
 }
 
-fn time_bochs(images: &Images, work: &Path) -> Result<Vec<Measured>> {
-    let run = "bench-time";
+/// Measures a run in Bochs.
+pub fn time(images: &Images, run: &str, work: &Path) -> Result<Vec<Measured>> {
     let machine = Machine::new(Emulator::Bochs, images, run, work).limited_to(900);
     eprintln!("# vmx: timing in Bochs ...");
     let output = machine.run()?;
@@ -255,7 +255,7 @@ const SWITCHING: &[&str] = &[
 ];
 
 /// Ticks of the timer, or another task, now and then do something as well.
-const NOISE: f64 = 0.1;
+pub const NOISE: f64 = 0.1;
 
 /// What a VMLOAD or VMSAVE less may cost of other classes: LIDT, and GSBASE's exchange, as VMRUN and
 /// #VMEXIT do not, and instructions to keep account.
@@ -454,9 +454,9 @@ pub fn bench(bench: &Bench, work: &Path) -> Result<bool> {
         let bochs = scope.spawn(|| {
             let mut results = Vec::new();
             if !bench.svm_only {
-                results.extend(time_bochs(&bench.images, &work.join("vmx"))?);
+                results.extend(time(&bench.images, "bench-time", &work.join("vmx"))?);
                 if let Some(images) = unpatched {
-                    results.extend(time_bochs(images, &work.join("vmx-unpatched"))?);
+                    results.extend(time(images, "bench-time", &work.join("vmx-unpatched"))?);
                 }
             }
             anyhow::Ok(results)
@@ -494,7 +494,10 @@ pub fn hardware(file: &Path, out: &Path) -> Result<bool> {
     let platform = match lines.iter().find_map(|it| it.strip_prefix("MACHINE ")) {
         Some(it) if it.starts_with("kvm-amd") => "svm",
         Some(_) => "vmx",
-        None => bail!("{}: this is not the output of switch_perf_test.sh", file.display()),
+        None => bail!(
+            "{}: this is not the output of switch_perf_test.sh",
+            file.display()
+        ),
     };
     let results = timed(&lines, platform, "hardware")?;
     report::write(&results, &[], out)?;

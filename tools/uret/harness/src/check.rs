@@ -9,15 +9,26 @@ use std::thread;
 use anyhow::{ensure, Result};
 
 use crate::bench::check_plugin;
+use crate::demo;
 use crate::emulator::Emulator;
 use crate::machine::{Images, Output};
 use crate::matrix::{self, Boot};
 use crate::results::{
     block, compare, ending, expected, is_ktap, ktap, last_lines, splat, statuses, Outcome, Status,
 };
+use crate::samples::timed;
 
 /// Programs that print no KTAP.
-const NO_KTAP: [&str; 2] = ["demo", "reboot"];
+const NO_KTAP: [&str; 2] = [DEMO, "reboot"];
+const DEMO: &str = "demo";
+
+fn counts(lines: &[&str], emulator: Emulator) -> Outcome {
+    let platform = emulator.platform();
+    match timed(lines, platform, "emulator") {
+        Ok(results) => demo::outcome(&results),
+        Err(err) => Outcome::new("counts", Status::Fail, format!("{err:#}")),
+    }
+}
 
 /// The results of a boot, by run.
 fn results(boot: &Boot, output: &Output) -> Vec<(String, Outcome)> {
@@ -48,7 +59,11 @@ fn results(boot: &Boot, output: &Output) -> Vec<(String, Outcome)> {
             }
             add(run, vec![ending(&found)]);
         } else if NO_KTAP.contains(&matrix::program(run)) {
-            add(run, vec![ending(&found)]);
+            let ended = ending(&found);
+            if *run == DEMO && ended.status == Status::Pass {
+                add(run, vec![counts(&found.lines, boot.emulator)]);
+            }
+            add(run, vec![ended]);
         } else if !is_ktap(&found) {
             let last = found.lines.len().saturating_sub(6);
             add(

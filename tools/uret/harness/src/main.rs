@@ -69,7 +69,11 @@ enum Command {
 #[derive(Subcommand)]
 enum Run {
     /// Show the demonstration's table for SVM and VMX.
-    Demo,
+    Demo {
+        /// The plugin for QEMU.
+        #[arg(long)]
+        plugin: PathBuf,
+    },
     /// Run the tests, and print a TAP summary.
     Check {
         /// The boots, see the file itself.
@@ -151,7 +155,7 @@ fn run(boot: Boot) -> Result<bool> {
         initrd: boot.initrd,
     };
     match boot.command {
-        Run::Demo => demo::demo(&images, &boot.work),
+        Run::Demo { plugin } => demo::demo(&images, &plugin, &boot.work),
         Run::Check {
             matrix,
             tests,

@@ -5,7 +5,8 @@
 # measures what can be compared.
 #
 #	switch_perf_test.sh count|time [OPERATIONS [BATCHES]]
-#	MIGRATE=1 switch_perf_test.sh ...		measures a vCPU that migrates, on two CPUs, and no more
+#	MIGRATE=1 switch_perf_test.sh ...	measures a vCPU that migrates, on two CPUs, and no more
+#	SCENARIOS="..." switch_perf_test.sh ...	measures these, and no more; see switch_perf_test -l
 #
 # "count" is for an emulator that counts instructions, "time" for a CPU with a TSC.
 
@@ -80,6 +81,11 @@ registry()
 
 guests()
 {
+	if [ -n "${SCENARIOS:-}" ]; then
+		# shellcheck disable=SC2086
+		bench 1 $SCENARIOS
+		return
+	fi
 	bench 1 exit-to-user exit-in-kernel guest-idle-guest guest-thread-guest guest-user-guest \
 	      two-guests-equal two-guests-different
 	bench 10 syscall-beside-vm context-switch-beside-vm
@@ -94,15 +100,21 @@ migration()
 	[ $how = -t ] || bench 1 wake-on-other-cpu
 }
 
-# On two CPUs.
-migrations()
+# compare FUNCTION: measures with KVM's own code, and with uret
+compare()
 {
 	for uret in 0 1; do
 		load_kvm uret=$uret $vendor
 		[ $uret = 0 ] && state stock vm || state uret vm
-		migration
+		"$1"
 		unload
 	done
+}
+
+# Whether KVM is built in.  Then uret is what the command line of the kernel says.
+built_in()
+{
+	[ -d /sys/module/kvm/parameters ] && ! grep -q "^kvm " /proc/modules
 }
 
 host()
@@ -115,13 +127,18 @@ host()
 
 [ "$(id -u)" = 0 ] || fail "this needs root: it loads modules and reads debugfs"
 [ -x "$here/switch_perf_test" ] || fail "build it first: make -C tools/testing/selftests TARGETS=uret"
-unload
+built_in || unload
 echo "MACHINE $vendor $(sed -n '/model name/ { s/.*: //p; q }' /proc/cpuinfo)"
 
+if built_in; then
+	[ "$(cat /sys/module/kvm/parameters/uret)" = Y ] && state uret vm || state stock vm
+	guests
+	exit
+fi
 load_kvm ""
 if [ ! -e /sys/module/kvm/parameters/uret ]; then
 	unload
-	[ -n "${MIGRATE:-}" ] || host unpatched absent
+	[ -n "${MIGRATE:-}${SCENARIOS:-}" ] || host unpatched absent
 	load_kvm "" $vendor
 	state unpatched vm
 	if [ -n "${MIGRATE:-}" ]; then migration; else guests; fi
@@ -130,7 +147,11 @@ if [ ! -e /sys/module/kvm/parameters/uret ]; then
 fi
 unload
 if [ -n "${MIGRATE:-}" ]; then
-	migrations
+	compare migration
+	exit
+fi
+if [ -n "${SCENARIOS:-}" ]; then
+	compare guests
 	exit
 fi
 
