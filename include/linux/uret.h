@@ -50,8 +50,8 @@
 #include <linux/errno.h>
 #include <linux/types.h>
 
-/* Slots are bits of one machine word. */
-#define URET_MAX_SLOTS	BITS_PER_LONG
+/* Slots are bits of one machine word.  Without uret there are none. */
+#define URET_MAX_SLOTS	(IS_ENABLED(CONFIG_URET) ? BITS_PER_LONG : 0)
 
 /**
  * struct uret_values - values for several slots

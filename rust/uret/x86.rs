@@ -23,6 +23,7 @@ use crate::registry::{
 };
 
 mod abi;
+mod deferral;
 pub(crate) mod fsgs;
 mod kvm;
 pub(crate) mod svm;

@@ -12,15 +12,15 @@
 
 #include "msrs.h"
 
+static inline struct kvm_vcpu *kvm_fsgs_to_vcpu(struct uret_fsgs *fsgs)
+{
+	return container_of(fsgs, struct kvm_vcpu, arch.fsgs);
+}
+
 #ifdef CONFIG_KVM_URET
 static inline void kvm_fsgs_init(struct kvm_vcpu *vcpu)
 {
 	uret_fsgs_init(&vcpu->arch.fsgs);
-}
-
-static inline struct kvm_vcpu *kvm_fsgs_to_vcpu(struct uret_fsgs *fsgs)
-{
-	return container_of(fsgs, struct kvm_vcpu, arch.fsgs);
 }
 
 /* The CPU where FS and GS are deferred, or -1. */

@@ -12,6 +12,8 @@ mod registry {
     pub(crate) mod slot;
     pub(crate) mod slots;
 }
+#[path = "../x86/deferral.rs"]
+mod deferral;
 #[path = "../x86/vmload.rs"]
 mod vmload;
 
@@ -648,5 +650,96 @@ mod vmload_tests {
         assert!(state.taken().is_ok() && state == State::NEW);
         assert!(cpu.counts() == (2, 2, 0));
         Ok(())
+    }
+}
+
+#[kernel::macros::kunit_tests(uret_deferral)]
+mod deferral_tests {
+    use super::deferral::{
+        Deferral,
+        Entry, //
+    };
+
+    /// A vCPU with deferral, after `exits` exits.
+    fn deferred(exits: u64) -> Deferral {
+        let mut it = Deferral::new(true);
+
+        assert!(it.reenter(exits));
+        it.decide(true);
+        assert!(it.entry == Entry::Deferred && it.fsgs_saved);
+        it
+    }
+
+    #[test]
+    fn without_uret_nothing_is_deferred() {
+        let mut it = Deferral::new(false);
+
+        assert!(!it.load(1) && !it.reenter(2) && !it.load(9));
+        assert!(it == Deferral::new(false));
+    }
+
+    #[test]
+    fn one_exit_per_load_stays_first() {
+        let mut it = Deferral::new(true);
+
+        for exits in 0..5 {
+            assert!(!it.load(exits) && it.entry == Entry::First);
+            it.put(false);
+        }
+    }
+
+    #[test]
+    fn reentry_decides_once() {
+        let mut it = deferred(7);
+
+        assert!(!it.reenter(8) && it.entry == Entry::Deferred);
+    }
+
+    #[test]
+    fn one_exit_since_the_last_load_returns_to_first() {
+        let mut it = deferred(7);
+
+        // The exit that the reentry follows, and another one.
+        assert!(!it.load(8) && it.entry == Entry::Deferred);
+        it.put(false);
+        assert!(!it.load(9));
+        assert!(it.entry == Entry::First && !it.fsgs_saved);
+    }
+
+    #[test]
+    fn decision_holds_until_user_mode_runs() {
+        let mut it = deferred(7);
+
+        it.put(true);
+        assert!(!it.load(9) && it.entry == Entry::Deferred);
+        it.put(false);
+        // User mode may have changed FS and GS.
+        assert!(it.load(11) && !it.fsgs_saved);
+        it.decide(true);
+        assert!(it.entry == Entry::Deferred && it.fsgs_saved);
+    }
+
+    #[test]
+    fn ineligible_is_decided_at_each_load() {
+        let mut it = deferred(7);
+
+        it.ineligible();
+        assert!(it.entry == Entry::Ineligible);
+        it.put(true);
+        assert!(it.load(9));
+        it.decide(false);
+        assert!(it.entry == Entry::Ineligible && !it.reenter(10));
+        assert!(it.load(11));
+        it.decide(true);
+        assert!(it.entry == Entry::Deferred);
+    }
+
+    #[test]
+    fn count_of_exits_may_wrap() {
+        let mut it = deferred(u64::MAX);
+
+        assert!(!it.load(1) && it.entry == Entry::Deferred);
+        assert!(!it.load(2) && it.entry == Entry::First);
+        assert!(!it.load(0) && it.entry == Entry::First);
     }
 }

@@ -14,6 +14,7 @@ use kernel::{
 };
 
 use super::{
+    deferral::Deferral,
     fsgs::{
         self,
         Fsgs, //
@@ -106,10 +107,12 @@ unsafe extern "C" fn uret_fsgs_take(fsgs: *mut bindings::uret_fsgs) -> bool {
 
 /// # Safety
 ///
-/// No requirement but the context.
+/// `msrs` must be valid for reads of `nr` numbers of MSRs, which only user mode can observe, or the bits
+/// that KVM sets.
 #[export]
-unsafe extern "C" fn uret_vmx_setup() -> c_int {
-    number(vmx::setup())
+unsafe extern "C" fn uret_vmx_setup(msrs: *const u32, nr: c_uint) -> c_int {
+    // SAFETY: The caller guarantees the list, and that only user mode can observe the MSRs.
+    number(unsafe { kvm::setup(core::slice::from_raw_parts(msrs, nr as usize)) })
 }
 
 /// # Safety
@@ -150,9 +153,64 @@ unsafe extern "C" fn uret_svm_init(
     fsgs: *mut bindings::uret_fsgs,
     vmcb: *mut bindings::vmcb,
     pa: c_ulong,
+    uret: bool,
 ) {
     // SAFETY: The caller guarantees the pointers.
-    unsafe { svm::init(svm, fsgs, vmcb, pa) };
+    unsafe { svm::init(svm, fsgs, vmcb, pa, uret) };
+}
+
+/// # Safety
+///
+/// `svm` must be initialized; the context must be as the header says.
+#[export]
+unsafe extern "C" fn uret_svm_load(svm: *mut bindings::uret_svm, exits: u64) -> bool {
+    // SAFETY: The caller guarantees the pointer, and is the thread of the vCPU.
+    unsafe { Vmload::from_raw(svm).decide(|deferral| deferral.load(exits)) }
+}
+
+/// # Safety
+///
+/// `svm` must be initialized; the context must be as the header says.
+#[export]
+unsafe extern "C" fn uret_svm_reenter(svm: *mut bindings::uret_svm, exits: u64) -> bool {
+    // SAFETY: The caller guarantees the pointer, and is the thread of the vCPU.
+    unsafe { Vmload::from_raw(svm).decide(|deferral| deferral.reenter(exits)) }
+}
+
+/// # Safety
+///
+/// `svm` must be initialized; the context must be as the header says.
+#[export]
+unsafe extern "C" fn uret_svm_decide(svm: *mut bindings::uret_svm, eligible: bool) {
+    // SAFETY: The caller guarantees the pointer, and is the thread of the vCPU.
+    unsafe { Vmload::from_raw(svm).decide(|deferral| deferral.decide(eligible)) };
+    if !eligible {
+        // SAFETY: The caller has disabled preemption.
+        svm::count_ineligible(unsafe { callers_token() });
+    }
+}
+
+/// # Safety
+///
+/// `svm` must be initialized; the context must be as the header says.
+#[export]
+unsafe extern "C" fn uret_svm_ineligible(svm: *mut bindings::uret_svm) {
+    // SAFETY: The caller guarantees the pointer, and is the thread of the vCPU.
+    unsafe { Vmload::from_raw(svm).decide(Deferral::ineligible) };
+    // SAFETY: The caller has disabled preemption.
+    svm::count_ineligible(unsafe { callers_token() });
+}
+
+/// # Safety
+///
+/// `svm` must be initialized; the context must be as the header says.
+#[export]
+unsafe extern "C" fn uret_svm_put(svm: *mut bindings::uret_svm, scheduled_out: bool) {
+    // SAFETY: The caller guarantees the pointer and the context.
+    unsafe {
+        Vmload::from_raw(svm).decide(|deferral| deferral.put(scheduled_out));
+        with_svm(svm, |svm, irqs| svm.restore(irqs));
+    }
 }
 
 /// # Safety
@@ -240,15 +298,6 @@ unsafe extern "C" fn uret_svm_taken(svm: *mut bindings::uret_svm) {
 unsafe extern "C" fn uret_svm_restore(svm: *mut bindings::uret_svm) {
     // SAFETY: The caller guarantees the pointer and the context.
     unsafe { with_svm(svm, |svm, irqs| svm.restore(irqs)) };
-}
-
-/// # Safety
-///
-/// Preemption must be disabled.
-#[export]
-unsafe extern "C" fn uret_svm_note_ineligible() {
-    // SAFETY: The caller has disabled preemption.
-    svm::note_ineligible(unsafe { callers_token() });
 }
 
 /// # Safety

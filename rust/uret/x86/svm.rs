@@ -41,6 +41,10 @@ use kernel::{
 use core::ptr::NonNull;
 
 use super::{
+    deferral::{
+        Deferral,
+        Entry, //
+    },
     fsgs::Fsgs,
     kvm,
     trace,
@@ -140,6 +144,26 @@ impl Vmcb {
     }
 }
 
+impl Entry {
+    fn from_raw(raw: bindings::uret_svm_entry) -> Self {
+        match raw {
+            bindings::uret_svm_entry_URET_SVM_NEVER => Self::Never,
+            bindings::uret_svm_entry_URET_SVM_FIRST => Self::First,
+            bindings::uret_svm_entry_URET_SVM_DEFERRED => Self::Deferred,
+            _ => Self::Ineligible,
+        }
+    }
+
+    fn into_raw(self) -> bindings::uret_svm_entry {
+        match self {
+            Self::Never => bindings::uret_svm_entry_URET_SVM_NEVER,
+            Self::First => bindings::uret_svm_entry_URET_SVM_FIRST,
+            Self::Ineligible => bindings::uret_svm_entry_URET_SVM_INELIGIBLE,
+            Self::Deferred => bindings::uret_svm_entry_URET_SVM_DEFERRED,
+        }
+    }
+}
+
 /// The VMLOAD/VMSAVE state of one vCPU.
 #[derive(Clone, Copy)]
 pub(crate) struct Vmload<'a> {
@@ -189,6 +213,33 @@ impl Vmload<'_> {
 
         raw.state = state.vmcb.into_raw();
         raw.loaded = state.loaded;
+        result
+    }
+
+    /// Applies a rule to the decision whether the state is deferred.
+    ///
+    /// # Safety
+    ///
+    /// The current thread must be that of the vCPU.
+    #[inline]
+    pub(crate) unsafe fn decide<R>(self, f: impl FnOnce(&mut Deferral) -> R) -> R {
+        let raw = self.raw;
+        // SAFETY: The pointer is valid, and no other thread uses these fields.
+        let mut deferral = unsafe {
+            Deferral {
+                entry: Entry::from_raw((*raw).entry),
+                fsgs_saved: (*raw).fsgs_saved,
+                exits: (*raw).exits,
+            }
+        };
+        let result = f(&mut deferral);
+
+        // SAFETY: As above.
+        unsafe {
+            (*raw).entry = deferral.entry.into_raw();
+            (*raw).fsgs_saved = deferral.fsgs_saved;
+            (*raw).exits = deferral.exits;
+        }
         result
     }
 
@@ -294,7 +345,14 @@ pub(crate) unsafe fn init(
     fsgs: *mut bindings::uret_fsgs,
     vmcb: *mut bindings::vmcb,
     vmcb_pa: c_ulong,
+    uret: bool,
 ) {
+    let Deferral {
+        entry,
+        fsgs_saved,
+        exits,
+    } = Deferral::new(uret);
+
     // SAFETY: The caller guarantees the pointer.
     unsafe {
         raw.write(bindings::uret_svm {
@@ -303,6 +361,9 @@ pub(crate) unsafe fn init(
             vmcb_pa,
             state: State::NEW.vmcb.into_raw(),
             loaded: State::NEW.loaded,
+            entry: entry.into_raw(),
+            fsgs_saved,
+            exits,
         })
     }
 }
@@ -327,7 +388,7 @@ pub(crate) fn cpu_down(not_in_nmi: &NotInNmi) {
 }
 
 /// Counts a load of a vCPU that is ineligible for deferral.
-pub(crate) fn note_ineligible(token: &PreemptDisabled) {
+pub(crate) fn count_ineligible(token: &PreemptDisabled) {
     COUNTS.this_cpu(token).ineligible.inc();
 }
 

@@ -12,33 +12,13 @@
 
 use kernel::{
     bindings,
-    prelude::*,
     warn_on, //
 };
 
-use super::kvm;
 use crate::registry::{
     self,
     Setter, //
 };
-
-/// The MSRs, in the order of KVM's numbers.
-const MSRS: [u32; 7] = [
-    bindings::MSR_SYSCALL_MASK,
-    bindings::MSR_LSTAR,
-    bindings::MSR_CSTAR,
-    bindings::MSR_EFER,
-    bindings::MSR_TSC_AUX,
-    bindings::MSR_STAR,
-    bindings::MSR_IA32_TSX_CTRL,
-];
-
-/// Adds the MSRs to the registry, and returns the number that the CPU has.
-pub(crate) fn setup() -> Result<usize> {
-    // SAFETY: Only user mode can observe these MSRs, or, in EFER and TSX_CTRL, the bits that KVM
-    // sets.
-    unsafe { kvm::setup(&MSRS) }
-}
 
 /// Sets the MSRs of a vCPU that is about to enter.
 #[inline]

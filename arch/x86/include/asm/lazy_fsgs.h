@@ -2,7 +2,9 @@
 #ifndef _ASM_X86_LAZY_FSGS_H
 #define _ASM_X86_LAZY_FSGS_H
 
+#include <linux/percpu.h>
 #include <linux/sched.h>
+#include <linux/user-return-notifier.h>
 
 /*
  * Whether a task never runs in user mode.  The thread struct has FS and GS of such a task,
@@ -18,11 +20,6 @@ static __always_inline bool task_fsgs_in_cpu(const struct task_struct *task)
 {
 	return task == current && !task_is_kernel_only(task);
 }
-
-#if defined(CONFIG_X86_64) && defined(CONFIG_USER_RETURN_NOTIFIER)
-
-#include <linux/percpu.h>
-#include <linux/user-return-notifier.h>
 
 /**
  * struct lazy_fsgs - FS and GS with a restore that is deferred while kernel threads run
@@ -78,6 +75,8 @@ DECLARE_PER_CPU(struct lazy_fsgs_cpu, lazy_fsgs);
 void __restore_lazy_fsgs(void);
 void __save_lazy_fsgs(void);
 bool lazy_fsgs_take(struct lazy_fsgs *lazy);
+
+#if defined(CONFIG_X86_64) && defined(CONFIG_USER_RETURN_NOTIFIER)
 
 /**
  * restore_lazy_fsgs() - restore FS and GS of current now

@@ -10,17 +10,16 @@
  *    the slots have other numbers, as other owners may be first.
  *  - uret_fsgs_*() defer FS and GS of a vCPU while kernel threads run.
  *  - The other functions uret_svm_*() defer the VMLOAD/VMSAVE state of a vCPU.
+ *
+ * All is declared in any case: without CONFIG_KVM_URET, KVM's calls are dead code.
  */
 
 #include <linux/types.h>
-
-struct vmcb;
-
-#if IS_ENABLED(CONFIG_URET)
-
 #include <linux/uret.h>
 
 #include <asm/lazy_fsgs.h>
+
+struct vmcb;
 
 /**
  * struct uret_fsgs - the FS and GS of a vCPU, with the state that KVM switches along
@@ -50,6 +49,20 @@ enum uret_vmcb_state {
 };
 
 /**
+ * enum uret_svm_entry - how a vCPU enters, until vcpu_put() or the next load
+ * @URET_SVM_NEVER: without deferral, always: KVM does not use uret
+ * @URET_SVM_FIRST: without deferral: the next exit may be the only one before user space
+ * @URET_SVM_INELIGIBLE: without deferral: the vCPU or the thread is ineligible
+ * @URET_SVM_DEFERRED: with deferral
+ */
+enum uret_svm_entry {
+	URET_SVM_NEVER,
+	URET_SVM_FIRST,
+	URET_SVM_INELIGIBLE,
+	URET_SVM_DEFERRED,
+};
+
+/**
  * struct uret_svm - the VMLOAD/VMSAVE state of a vCPU of SVM
  * @fsgs: the FS and GS of the vCPU
  * @vmcb: the VMCB for VMLOAD and VMSAVE
@@ -57,8 +70,12 @@ enum uret_vmcb_state {
  * @state: the copy that is current
  * @loaded: the CPU has the guest state of this vCPU, possibly an older copy, and not the
  *	host's state.  Exceptions use no interrupt stacks, and user mode must not run
+ * @entry: how the vCPU enters
+ * @fsgs_saved: the thread struct holds FS and GS, and user mode has not run since
+ * @exits: the number of exits of the vCPU at the last uret_svm_load()
  *
- * Only uret writes @state and @loaded, on the CPU that has the guest state, in the vCPU's
+ * Only uret writes the fields.  @entry, @fsgs_saved and @exits are written in the vCPU's
+ * thread alone.  @state and @loaded are written on the CPU that has the guest state, in the vCPU's
  * thread or with interrupts disabled.
  *
  * GSBASE is the host's whenever an interrupt or an NMI is possible: the code that enters
@@ -70,6 +87,9 @@ struct uret_svm {
 	unsigned long vmcb_pa;
 	enum uret_vmcb_state state;
 	bool loaded;
+	bool fsgs_saved;
+	enum uret_svm_entry entry;
+	u64 exits;
 };
 
 /**
@@ -78,9 +98,59 @@ struct uret_svm {
  * @fsgs: see struct uret_svm
  * @vmcb: see struct uret_svm
  * @vmcb_pa: see struct uret_svm
+ * @uret: whether KVM uses uret
  */
 void uret_svm_init(struct uret_svm *svm, struct uret_fsgs *fsgs,
-		   struct vmcb *vmcb, unsigned long vmcb_pa);
+		   struct vmcb *vmcb, unsigned long vmcb_pa, bool uret);
+
+/**
+ * uret_svm_load() - note that KVM loads guest state for the first VMRUN after vcpu_load()
+ * @svm: the state of the vCPU
+ * @exits: the number of exits of the vCPU
+ *
+ * Context: The vCPU's thread, preemption disabled.
+ * Return: Whether uret_svm_decide() must follow.
+ */
+bool uret_svm_load(struct uret_svm *svm, u64 exits);
+
+/**
+ * uret_svm_reenter() - note that another VMRUN will probably follow before vcpu_put()
+ * @svm: the state of the vCPU
+ * @exits: the number of exits of the vCPU
+ *
+ * Context: The vCPU's thread, preemption disabled.
+ * Return: Whether uret_svm_decide() must follow.
+ */
+bool uret_svm_reenter(struct uret_svm *svm, u64 exits);
+
+/**
+ * uret_svm_decide() - decide how the vCPU enters
+ * @svm: the state of the vCPU
+ * @eligible: whether deferral is possible for the vCPU and the thread.  To know that of
+ *	the thread, the caller saves FS and GS in the thread struct, unless &uret_svm.fsgs_saved
+ *
+ * Context: The vCPU's thread, preemption disabled.
+ */
+void uret_svm_decide(struct uret_svm *svm, bool eligible);
+
+/**
+ * uret_svm_ineligible() - note that the thread of a vCPU has become ineligible
+ * @svm: the state of the vCPU, and the guest state is not loaded
+ *
+ * Context: The vCPU's thread, preemption disabled.
+ */
+void uret_svm_ineligible(struct uret_svm *svm);
+
+/**
+ * uret_svm_put() - restore the host's state in vcpu_put(), if the guest state is loaded
+ * @svm: the state of the vCPU
+ * @scheduled_out: the thread is scheduled out, and does not return to user mode
+ *
+ * Cancels a deferral of FS and GS in any case.
+ *
+ * Context: The vCPU's thread, preemption disabled.
+ */
+void uret_svm_put(struct uret_svm *svm, bool scheduled_out);
 
 /**
  * uret_svm_cpu_up() - save the VMLOAD/VMSAVE state of the host
@@ -159,13 +229,6 @@ void uret_svm_taken(struct uret_svm *svm);
 void uret_svm_restore(struct uret_svm *svm);
 
 /**
- * uret_svm_note_ineligible() - count a load of a vCPU that is ineligible for deferral
- *
- * Context: Preemption disabled.
- */
-void uret_svm_note_ineligible(void);
-
-/**
  * uret_fsgs_init() - initialize the FS and GS of a new vCPU
  * @fsgs: the FS and GS to initialize
  */
@@ -203,17 +266,6 @@ void uret_fsgs_cancel(struct uret_fsgs *fsgs);
  */
 bool uret_fsgs_take(struct uret_fsgs *fsgs);
 
-#else
-
-struct uret_values {};
-
-#endif /* CONFIG_URET */
-
-/*
- * The following are declared in any case: without CONFIG_KVM_URET, KVM's calls are dead
- * code.
- */
-
 /**
  * uret_kvm_get() - allow vCPUs to set MSRs, as a VM is created
  *
@@ -234,12 +286,15 @@ void uret_kvm_get(void);
 void uret_kvm_put(void);
 
 /**
- * uret_vmx_setup() - add the MSRs of VMX to the registry
+ * uret_vmx_setup() - add the MSRs of VMX to the registry, except for MSRs that the CPU lacks
+ * @msrs: the MSRs, in the order of KVM's numbers.  Only user mode can observe these MSRs, or
+ *	the bits that KVM sets
+ * @nr: the number of @msrs
  *
  * Context: Task context.  May sleep.
- * Return: The number of MSRs, or an error as for uret_add().
+ * Return: The number of MSRs that were added, or an error as for uret_add().
  */
-int uret_vmx_setup(void);
+int uret_vmx_setup(const u32 *msrs, unsigned int nr);
 
 /**
  * uret_vmx_switch_to_guest() - set all MSRs of a vCPU of VMX

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Deferred VMLOAD and VMSAVE: setup, and whether a vCPU and its thread are eligible.
+ */
+#include <linux/cc_platform.h>
+#include <linux/cpufeature.h>
+#include <linux/efi.h>
+#include <linux/moduleparam.h>
+#include <linux/sched.h>
+
+#include <asm/cpuid/api.h>
+#include <asm/uret_kvm.h>
+
+#include "svm.h"
+#include "vmload.h"
+
+static bool __ro_after_init defer_vmload = true;
+module_param(defer_vmload, bool, 0444);
+MODULE_PARM_DESC(defer_vmload,
+		 "Defer VMLOAD and VMSAVE to exits to user space.  While they are deferred, a kernel stack that overflows resets the machine without the message of #DF.");
+
+void __init svm_vmload_setup(void)
+{
+	/*
+	 * RDGSBASE and WRGSBASE exchange GSBASE.  FRED is untested.  A host that is
+	 * an SEV-ES guest needs the stack of #VC.  If only the guest uses 5-level
+	 * paging, WRGSBASE may refuse the guest's GSBASE.  The kernel calls
+	 * mixed-mode EFI on a stack of one page, which has no room for the frames
+	 * of NMIs.
+	 */
+	if (!kvm_uret_enabled() || !boot_cpu_has(X86_FEATURE_FSGSBASE) ||
+	    cpu_feature_enabled(X86_FEATURE_FRED) ||
+	    cc_platform_has(CC_ATTR_GUEST_STATE_ENCRYPT) ||
+	    (cpuid_ecx(7) & BIT(16) && !pgtable_l5_enabled()) ||
+	    (IS_ENABLED(CONFIG_EFI_MIXED) && efi_enabled(EFI_RUNTIME_SERVICES) &&
+	     !efi_enabled(EFI_64BIT)))
+		defer_vmload = false;
+}
+
+int svm_vmload_cpu_init(struct svm_cpu_data *sd, int cpu)
+{
+	struct page *page = snp_safe_alloc_page_node(cpu_to_node(cpu), GFP_KERNEL);
+
+	if (!page)
+		return -ENOMEM;
+
+	sd->host_state = page_address(page);
+	return 0;
+}
+
+void svm_vmload_cpu_uninit(struct svm_cpu_data *sd)
+{
+	__free_page(virt_to_page(sd->host_state));
+	sd->host_state = NULL;
+}
+
+int svm_vmload_cpu_up(struct svm_cpu_data *sd)
+{
+	return uret_svm_cpu_up(sd->host_state, __sme_page_pa(virt_to_page(sd->host_state)));
+}
+
+/*
+ * Whether VMLOAD and VMSAVE may be deferred, if there is no LDT.  If so, the thread struct
+ * holds FS and GS, for the restore.  Selectors that are not null would also need a restore.
+ */
+static bool svm_may_defer_vmload(struct vcpu_svm *svm)
+{
+	if (!defer_vmload || is_sev_es_guest(&svm->vcpu))
+		return false;
+
+	/* Only user mode changes FS and GS, and does not run in KVM_RUN. */
+	if (!svm->vmload.fsgs_saved)
+		current_save_fsgs();
+	return !(current->thread.fsindex | current->thread.gsindex);
+}
+
+void svm_decide_vmload(struct vcpu_svm *svm)
+{
+	uret_svm_decide(&svm->vmload, svm_may_defer_vmload(svm));
+}

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The decision whether the VMLOAD/VMSAVE state of a vCPU is deferred.
+//!
+//! Events:
+//!
+//! - [`load()`](Deferral::load): KVM loads guest state for the first VMRUN after `vcpu_load()`.
+//! - [`reenter()`](Deferral::reenter): another VMRUN follows, or probably will, before
+//!   `vcpu_put()`.
+//! - [`decide()`](Deferral::decide): the eligibility is known. Follows the events above if they
+//!   return true.
+//! - [`ineligible()`](Deferral::ineligible): the thread may have an LDT, which another thread can
+//!   install at any time.
+//! - [`put()`](Deferral::put): `vcpu_put()` restores the host's state.
+//!
+//! Deferral does not help a vCPU that exits to user space every time. So a vCPU enters as
+//! [`Entry::First`] if there was at most one exit since the last `load()`, and stays so until
+//! `reenter()`.
+//!
+//! This file knows no hardware, so that KUnit can test the rules.
+
+/// How a vCPU enters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// Without deferral, always.
+    Never,
+    /// Without deferral: the next exit may be the only one before user space.
+    First,
+    /// Without deferral: the vCPU or the thread is ineligible.
+    Ineligible,
+    /// With deferral.
+    Deferred,
+}
+
+/// The decision for one vCPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Deferral {
+    pub(crate) entry: Entry,
+    /// The thread struct holds FS and GS, and user mode has not run since.
+    pub(crate) fsgs_saved: bool,
+    /// The number of exits of the vCPU at the last `load()`.
+    pub(crate) exits: u64,
+}
+
+impl Deferral {
+    /// The decision for a new vCPU, with uret or without.
+    pub(crate) const fn new(uret: bool) -> Self {
+        Self {
+            entry: if uret { Entry::First } else { Entry::Never },
+            fsgs_saved: false,
+            exits: 0,
+        }
+    }
+
+    /// Returns whether `decide()` must follow. `exits` is the number of exits of the vCPU.
+    pub(crate) fn load(&mut self, exits: u64) -> bool {
+        let since = exits.wrapping_sub(self.exits);
+
+        if matches!(self.entry, Entry::Never | Entry::First) {
+            return false;
+        }
+        self.exits = exits;
+        if since <= 1 {
+            self.entry = Entry::First;
+            self.fsgs_saved = false;
+            return false;
+        }
+        // A decision to defer holds until user mode runs.
+        !self.fsgs_saved || self.entry != Entry::Deferred
+    }
+
+    /// Returns whether `decide()` must follow. `exits` is the number of exits of the vCPU.
+    pub(crate) fn reenter(&mut self, exits: u64) -> bool {
+        if self.entry != Entry::First {
+            return false;
+        }
+        // This exit counts for the next `load()`.
+        self.exits = exits.wrapping_sub(1);
+        true
+    }
+
+    /// Decides. Before, the caller saves FS and GS in the thread struct, unless they are saved.
+    pub(crate) fn decide(&mut self, eligible: bool) {
+        self.fsgs_saved = true;
+        self.entry = match eligible {
+            true => Entry::Deferred,
+            false => Entry::Ineligible,
+        };
+    }
+
+    /// Revokes a decision to defer.
+    pub(crate) fn ineligible(&mut self) {
+        self.entry = Entry::Ineligible;
+    }
+
+    /// Notes that the host's state is restored: for another task, or for user mode.
+    pub(crate) fn put(&mut self, scheduled_out: bool) {
+        self.fsgs_saved &= scheduled_out;
+    }
+}
