@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Sample: a user-return notifier that counts real returns to user mode.
+//! Sample: a user-return notifier that counts the returns of a CPU to user mode.
 //!
-//! Try it, as root, with debugfs mounted:
+//! Example, as root, with debugfs mounted:
 //!
 //! ```text
 //! # insmod uret_sample_notifier.ko
 //! # cd /sys/kernel/debug/uret_sample_notifier
-//! # echo 1 > armed        the CPU that runs this command counts from now on
+//! # echo 1 > armed        arms the notifier of the CPU that runs this command
 //! # cat returns
 //! cpu armed returns other_task kernel_thread
 //! 0 1 17 12 0
 //! 1 0 0 0 0
-//! # echo 0 > armed        on the same CPU: it stops
+//! # echo 0 > armed        disarms the notifier, if run on the same CPU
 //! ```
 //!
-//! Every system call, every interrupt of user code, every exception in it ends with a return to
-//! user mode and counts once. Interrupts of the kernel, kernel threads and the idle task do not.
+//! Each system call, and each interrupt or exception in user mode, ends with a return to user mode,
+//! and counts once. Interrupts of kernel mode, kernel threads and the idle task do not count.
 
 use kernel::{
-    // Reading and writing the files in debugfs.
+    // Files in debugfs.
     debugfs::{
         Dir,
         File, //
@@ -27,21 +27,21 @@ use kernel::{
     // A variable with one copy per CPU.
     define_per_cpu,
     fmt,
-    // The proof that we stay on this CPU.
+    // The proof that the task stays on this CPU.
     preempt::preempt_disable,
     prelude::*,
-    // Counters that may be read from another CPU while they change.
+    // Counters that another CPU can read at the same time.
     sync::atomic::{
         Atomic,
         Relaxed, //
     },
     uaccess::UserSliceReader,
-    // What this sample is about.
+    // User-return notifiers, which this sample demonstrates.
     user_return::{
         Callback,
-        // Has returns to user mode look for notifiers.
+        // Makes returns to user mode look for notifiers.
         Enabled,
-        // What a callback gets: the notifier of the CPU that it runs on.
+        // The argument of a callback: the notifier of the current CPU.
         Firing,
         Notifier,
         Registration, //
@@ -56,29 +56,29 @@ module! {
     license: "GPL",
 }
 
-/// The data of one CPU's notifier.
+/// The data of the notifier of one CPU.
 struct Returns {
-    /// How often the notifier fired.
+    /// Calls of the notifier.
     all: Atomic<u64>,
-    /// How often it did so on behalf of another task than the one that armed it.
+    /// Calls of the notifier in another task than the task that armed the notifier.
     other_task: Atomic<u64>,
-    /// How often it did so for a kernel thread, or the idle task. Never, as it will turn out.
+    /// Calls of the notifier in a kernel thread or the idle task: always 0.
     kernel_thread: Atomic<u64>,
-    /// The task that armed it.
+    /// The PID of the task that armed the notifier.
     armed_by: Atomic<i32>,
 }
 
-/// Adds one. No other CPU writes this counter, so that needs no atomic addition.
+/// Increments a counter. Needs no atomic addition, as no other CPU writes the counter.
 fn count(counter: &Atomic<u64>) {
     counter.store(counter.load(Relaxed).wrapping_add(1), Relaxed);
 }
 
 impl Callback for Returns {
-    /// Runs just before this CPU returns to user mode. It must not sleep.
+    /// Called just before this CPU returns to user mode. Must not sleep.
     ///
-    /// It does not disarm the notifier, so that it will run again for the next return.
+    /// Does not disarm the notifier, so that the next return calls the notifier again.
     fn user_return(this: &Firing<'_, Self>) {
-        // Whoever runs on this CPU now need not be who armed the notifier.
+        // The current task is not necessarily the task that armed the notifier.
         let task = current!();
 
         count(&this.all);
@@ -93,7 +93,7 @@ impl Callback for Returns {
 }
 
 define_per_cpu! {
-    /// One notifier for each CPU. They cannot be armed yet.
+    /// A notifier for each CPU. Without a `Registration`, the notifiers cannot be armed.
     static RETURNS: Notifier<Returns> = Notifier::new(Returns {
         all: Atomic::new(0),
         other_task: Atomic::new(0),
@@ -102,19 +102,19 @@ define_per_cpu! {
     });
 }
 
-/// Writing 1 to `armed` arms the notifier of the writer's CPU, 0 disarms it.
+/// A write of 1 to `armed` arms the notifier of the current CPU; a write of 0 disarms the notifier.
 fn write_armed(_: &Armed, input: &mut UserSliceReader) -> Result {
     let mut text = [0; 2];
     input.read_slice_partial(&mut text, 0)?;
 
-    // From here on this task stays on its CPU, and must not sleep.
+    // Until the drop of the token, the task stays on this CPU, and must not sleep.
     let token = preempt_disable();
-    // The notifier of that CPU. There is no way to arm that of another one.
+    // The notifier of this CPU. The notifier of another CPU cannot be armed.
     let returns = RETURNS.this_cpu(&token);
 
     match text[0] {
         b'1' => {
-            // If it is armed already, this is EBUSY, and the writer gets to see it.
+            // Returns `EBUSY` to the writer if the notifier is armed already.
             returns.arm()?;
             returns.armed_by.store(current!().pid(), Relaxed);
             Ok(())
@@ -127,14 +127,14 @@ fn write_armed(_: &Armed, input: &mut UserSliceReader) -> Result {
     }
 }
 
-/// Reading `armed` tells whether the notifier of the reader's CPU is armed.
+/// A read of `armed` returns 1 if the notifier of the current CPU is armed, and 0 if not.
 fn read_armed(_: &Armed, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let token = preempt_disable();
 
     writeln!(f, "{}", u32::from(RETURNS.this_cpu(&token).is_armed()))
 }
 
-/// Reading `returns` shows the counters of all CPUs.
+/// A read of `returns` returns the counters of all CPUs.
 fn read_returns(_: &Counters, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     writeln!(f, "cpu armed returns other_task kernel_thread")?;
     for (cpu, returns) in RETURNS.possible_cpus() {
@@ -147,22 +147,22 @@ fn read_returns(_: &Counters, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     Ok(())
 }
 
-/// What the two files work on: nothing but the per-CPU variable.
+/// The data of the two files: empty, as the files access the per-CPU variable.
 struct Armed;
 struct Counters;
 
-/// The module. When it is unloaded, its fields are dropped in this order.
+/// The module. An unload drops the fields in this order.
 #[pin_data]
 struct Sample {
-    // First the files go, so that nobody arms a notifier any more.
+    // First, the files: no task can arm a notifier any more.
     #[pin]
     armed: File<Armed>,
     #[pin]
     returns: File<Counters>,
     _dir: Dir,
-    // Then the notifiers are disarmed, each on its own CPU. After that the code may go.
+    // Then, the registration: disarms each notifier on its CPU, so that the code can be unloaded.
     _registration: Registration<Returns>,
-    // Returns to user mode need not look for them any more.
+    // Last: returns to user mode need not look for notifiers any more.
     _enabled: Enabled,
 }
 
@@ -172,7 +172,7 @@ impl kernel::InPlaceModule for Sample {
 
         try_pin_init!(Self {
             _enabled: Enabled::new(),
-            // From here on the notifiers can be armed.
+            // The notifiers can be armed after this.
             _registration: Registration::new(RETURNS)?,
             returns <- dir.read_callback_file(c"returns", Counters, &read_returns),
             armed <- dir.read_write_callback_file(c"armed", Armed, &read_armed, &write_armed),

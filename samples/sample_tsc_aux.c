@@ -2,19 +2,21 @@
 /*
  * Sample: uret without KVM.
  *
- * TSC_AUX is what RDTSCP and RDPID return beside the time: the number of the
- * CPU and of its NUMA node, put there by the kernel for user space.  The kernel
- * itself does not look at it, so it may hold anything until the CPU returns to
- * user mode.  This module lets it.
+ * RDTSCP and RDPID return the MSR TSC_AUX, where the kernel stores the numbers of
+ * the CPU and of the NUMA node for user space.  Kernel mode does not use TSC_AUX,
+ * so that the MSR can hold any value until the CPU returns to user mode.  This
+ * module sets TSC_AUX to other values.
  *
- * Try it, as root, with debugfs mounted:
+ * Example, as root, with debugfs mounted:
  *
  *	# insmod uret.ko; insmod uret_sample_tsc_aux.ko
  *	# cd /sys/kernel/debug/uret_sample_tsc_aux
- *	# echo 4711 > value	TSC_AUX of this CPU is 4711 now, and...
- *	# cat seen		...this is what RDMSR read right after that;
- *	4711			user space never sees it
+ *	# echo 4711 > value	sets TSC_AUX of this CPU, and reads it by RDMSR
+ *	# cat seen		the value that RDMSR has returned
+ *	4711
  *	# grep . ../uret/counters
+ *
+ * User space never observes 4711: the return to user mode restores the host's value.
  */
 
 #include <linux/debugfs.h>
@@ -23,7 +25,7 @@
 #include <linux/uret.h>
 #include <asm/msr.h>
 
-/* The slot of TSC_AUX, once the registry has given us one. */
+/* The slot of TSC_AUX in the registry.  The address is the owner. */
 static int slot;
 
 static struct dentry *dir;
@@ -33,27 +35,27 @@ static int value_set(void *data, u64 value)
 {
 	int ret;
 
-	/* It has 32 bits; some CPUs ignore the others, which would go unnoticed. */
+	/* TSC_AUX has 32 bits.  Some CPUs ignore the other bits without a fault. */
 	if (value >> 32)
 		return -EINVAL;
 
-	/* An MSR belongs to a CPU: stay here. */
+	/* Each CPU has a TSC_AUX: do not migrate. */
 	preempt_disable();
 
 	/*
-	 * All bits of the value count.  If TSC_AUX has it already, this does
-	 * not write.  If it is not the host's value, uret makes sure that the
-	 * host's is back when this CPU returns to user mode: on behalf of this
-	 * task, when the write() is done, or of another one before that.
+	 * Set all bits.  uret does not write the MSR if TSC_AUX holds the value
+	 * already.  If the value is not the host's, uret restores the host's
+	 * value when this CPU next returns to user mode, in this task or in
+	 * another task.
 	 */
 	ret = uret_set(slot, value, ~0ULL);
 
-	/* What does the CPU say? */
+	/* Read the MSR itself, to show the effect of uret_set(). */
 	rdmsrq(MSR_TSC_AUX, seen);
 
 	preempt_enable();
 
-	/* -EIO if the CPU does not take that value; it kept the old one. */
+	/* -EIO if the CPU refuses the value: TSC_AUX then keeps the previous value. */
 	return ret;
 }
 DEFINE_DEBUGFS_ATTRIBUTE(value_fops, NULL, value_set, "%llu\n");
@@ -68,9 +70,9 @@ DEFINE_DEBUGFS_ATTRIBUTE(seen_fops, seen_get, NULL, "%llu\n");
 static int __init sample_init(void)
 {
 	/*
-	 * The MSR is ours from here on: &slot is an address that nobody else
-	 * has.  If KVM has TSC_AUX this is -EBUSY, and KVM gets that error if it
-	 * comes second.
+	 * The owner is any unique address, here &slot.  An MSR has one owner:
+	 * -EBUSY if KVM has added TSC_AUX before, and KVM gets -EBUSY if this
+	 * module has.
 	 */
 	slot = uret_add(&slot, MSR_TSC_AUX);
 	if (slot < 0)
@@ -85,9 +87,9 @@ module_init(sample_init);
 
 static void __exit sample_exit(void)
 {
-	/* First nobody sets it any more... */
+	/* First, the files: no task can set the slot any more. */
 	debugfs_remove_recursive(dir);
-	/* ...then the registry restores what is left, on every CPU. */
+	/* Then, the slot: restores the host's value on each dirty CPU. */
 	uret_del(&slot);
 }
 module_exit(sample_exit);

@@ -5,17 +5,17 @@
 /*
  * uret - MSRs that keep a guest's value until the CPU returns to user mode
  *
- * Only user mode can observe some MSRs: those of SYSCALL, TSC_AUX and others.  While a
+ * Only user mode can observe some MSRs: TSC_AUX, the MSRs of SYSCALL and others.  While a
  * CPU runs the kernel, such an MSR may hold any value.  The registry tracks on each CPU
- * which MSRs differ from the host's value, and restores exactly those, just before the
- * CPU returns to user mode.
+ * which MSRs differ from the host's value, and restores exactly these MSRs, just before
+ * the CPU returns to user mode.
  *
  * API overview:
  *
  *	slot = uret_add(owner, msr);		// once
  *	err = uret_set(slot, value, mask);	// whenever the value is needed
  *	err = uret_set_values(&values);		// the same for several slots
- *	err = uret_get(slot, &value);		// what the MSR holds, without RDMSR
+ *	err = uret_get(slot, &value);		// the value of the MSR, without RDMSR
  *	uret_drop(owner);			// restore now
  *	err = uret_read_host(owner);		// after a change of the host's value
  *	slot = uret_find(msr);
@@ -24,8 +24,8 @@
  * A set lasts until the CPU returns to user mode, or until uret_drop(): repeat the set
  * whenever a return to user mode may have come between.
  *
- * An owner is an address that is unique to the owner.  THIS_MODULE is one, except for
- * built-in code, where it is NULL.
+ * An owner is an address that is unique to the owner.  THIS_MODULE is such an address,
+ * except for built-in code, where THIS_MODULE is NULL.
  *
  * Example:
  *
@@ -42,21 +42,25 @@
  * virt/uret/samples.
  *
  * The registry reads the host's values on uret_add(), and on each CPU that comes online
- * or wakes up from a sleep.  They must not change otherwise; a CPU that goes offline, or
- * to sleep, restores them.
+ * or wakes up from a sleep.  The values must not change otherwise.  A CPU that goes
+ * offline, or to sleep, restores the values.
  */
 
 #include <linux/bits.h>
 #include <linux/errno.h>
 #include <linux/types.h>
 
-/* Slots are bits of one machine word.  Without uret there are none. */
-#define URET_MAX_SLOTS	(IS_ENABLED(CONFIG_URET) ? BITS_PER_LONG : 0)
+/* Slots are bits of one machine word.  Without uret, there are no slots. */
+#if IS_ENABLED(CONFIG_URET)
+#define URET_MAX_SLOTS	BITS_PER_LONG
+#else
+#define URET_MAX_SLOTS	0
+#endif
 
 /**
  * struct uret_values - values for several slots
  * @load: bitmap of the slots to set
- * @partial: bitmap of those slots in @load that have a mask
+ * @partial: bitmap of the slots in @load that have a mask
  * @data: the value of each slot in @load
  * @mask: for each slot in @partial, the bits of @data to set; all other bits are set to
  *	the host's
@@ -76,8 +80,9 @@ struct uret_values {
  * @msr: the number of the MSR
  *
  * The kernel must not depend on the MSR before a return to user mode, for each value that
- * @owner will set.  The registry reads and writes the MSR once, to see whether that
- * faults, and reads the MSR on each CPU.
+ * @owner will set.  The bases of FS and GS are switched with each task, and refused.  The
+ * registry reads and writes the MSR once, to see whether that faults, and reads the MSR on
+ * each CPU.
  *
  * Until uret_del(), each return to user mode costs a compare and a branch.
  *
@@ -87,8 +92,7 @@ struct uret_values {
  *  * -ENOSPC: all slots are in use;
  *  * -EEXIST: @owner has added the MSR before;
  *  * -EBUSY: another owner has the MSR;
- *  * -EINVAL: @owner is NULL, or the MSR is a base of FS or GS, which is switched with
- *    each task;
+ *  * -EINVAL: @owner is NULL, or the MSR is a base of FS or GS;
  *  * -ENODEV: uret is not in the kernel, or has failed to initialize.
  */
 int uret_add(const void *owner, u32 msr);
@@ -167,7 +171,7 @@ void uret_drop(const void *owner);
  *
  * Context: Preemption disabled.
  * Return: 0, or
- *  * -EBUSY: a slot is dirty; it was not read;
+ *  * -EBUSY: a slot is dirty, and was not read;
  *  * -EIO: a read faulted.
  */
 int uret_read_host(const void *owner);

@@ -20,8 +20,8 @@ __rust_helper bool rust_helper_cpu_possible(unsigned int cpu)
 }
 
 /*
- * One instruction, which interrupts see done or not done.  this_cpu_or() would need the
- * address that all CPUs share.
+ * One instruction, so that an interrupt comes either before or after the change.  this_cpu_or()
+ * would need the address of the per-CPU variable, and not that of this CPU's copy.
  */
 __rust_helper void rust_helper_local_mask_set(unsigned long *mask, unsigned long bits)
 {

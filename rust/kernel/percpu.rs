@@ -2,11 +2,11 @@
 
 //! Static per-CPU variables.
 //!
-//! [`define_per_cpu!`](crate::define_per_cpu) is `DEFINE_PER_CPU`. The variable's type must be
-//! [`Sync`], because interrupts on this CPU and readers on others may hold a reference at the same
-//! time. Each CPU's copy starts as a bitwise copy of the initial value, which therefore must not
-//! depend on its own address. [`Atomic`](crate::sync::atomic::Atomic) with relaxed loads and
-//! stores compiles to the plain loads and stores that C uses.
+//! [`define_per_cpu!`](crate::define_per_cpu) corresponds to `DEFINE_PER_CPU` of C. The type of the
+//! variable must be [`Sync`], because interrupts on this CPU and code on other CPUs may hold
+//! references at the same time. Each CPU's copy starts as a bitwise copy of the initial value, so
+//! that the initial value must not contain its own address. Relaxed loads and stores of an
+//! [`Atomic`](crate::sync::atomic::Atomic) compile to the plain loads and stores that C uses.
 //!
 //! C header: [`include/linux/percpu-defs.h`](srctree/include/linux/percpu-defs.h)
 
@@ -27,19 +27,19 @@ use crate::{
 
 /// A handle to a static per-CPU variable.
 ///
-/// Made by [`define_per_cpu!`](crate::define_per_cpu) only.
+/// Only [`define_per_cpu!`](crate::define_per_cpu) creates handles.
 ///
 /// # Invariants
 ///
-/// `template` is the address of a static that [`define_per_cpu!`](crate::define_per_cpu) made.
+/// `template` is the address of a static in the section of per-CPU variables.
 pub struct PerCpu<T: Sync + 'static> {
-    // A pointer, not a reference: nothing is mapped there once the CPUs have their copies.
+    // A pointer, not a reference: with SMP, only the copies of the CPUs are mapped.
     template: *const T,
 }
 
-// SAFETY: A handle is an address; `T: Sync` makes access to the variables safe from each CPU.
+// SAFETY: A handle is only an address, and `T: Sync` allows access to the copies from each CPU.
 unsafe impl<T: Sync> Send for PerCpu<T> {}
-// SAFETY: As above.
+// SAFETY: A reference to a handle allows no more than a copy of the handle does.
 unsafe impl<T: Sync> Sync for PerCpu<T> {}
 
 impl<T: Sync> Clone for PerCpu<T> {
@@ -52,22 +52,22 @@ impl<T: Sync> Clone for PerCpu<T> {
 impl<T: Sync> Copy for PerCpu<T> {}
 
 impl<T: Sync> PerCpu<T> {
-    /// Makes a handle from the address of a per-CPU static.
+    /// Creates a handle from the address of a per-CPU static.
     ///
     /// # Safety
     ///
     /// `template` must be the address of a static in the section of per-CPU variables.
     #[doc(hidden)]
     pub const unsafe fn from_template(template: *const T) -> Self {
-        // INVARIANT: By the safety requirements of this function.
+        // INVARIANT: The caller guarantees that `template` is the address of such a static.
         Self { template }
     }
 
     /// Returns the variable of this CPU.
     #[inline]
     pub fn this_cpu<'a>(self, _token: &'a PreemptDisabled) -> ThisCpu<'a, T> {
-        // SAFETY: By the type invariants there is a copy for every possible CPU, which lives as
-        // long as the static itself; `T: Sync` allows shared references from anywhere.
+        // SAFETY: By the type invariants, each possible CPU has a copy, which lives as long as the
+        // static. `T: Sync` allows shared references from each CPU.
         let var = unsafe { &*bindings::raw_cpu_ptr(self.template.cast()).cast::<T>() };
 
         // INVARIANT: The token proves that the caller stays on this CPU for `'a`.
@@ -79,13 +79,13 @@ impl<T: Sync> PerCpu<T> {
 
     /// Returns the variable of the CPU `cpu`, or [`None`] if that CPU is not possible.
     pub fn cpu(self, cpu: CpuId) -> Option<&'static T> {
-        // SAFETY: A `CpuId` is in range for the mask.
+        // SAFETY: A `CpuId` is in the range of the mask of CPUs.
         if !unsafe { bindings::cpu_possible(cpu.as_u32()) } {
             return None;
         }
 
-        // SAFETY: By the type invariants there is a copy for every possible CPU, which lives as
-        // long as the static itself; `T: Sync` allows shared references from anywhere.
+        // SAFETY: By the type invariants, each possible CPU has a copy, which lives as long as the
+        // static. `T: Sync` allows shared references from each CPU.
         Some(unsafe { &*bindings::per_cpu_ptr(self.template.cast(), cpu.as_u32()).cast::<T>() })
     }
 
@@ -101,32 +101,32 @@ impl<T: Sync> PerCpu<T> {
 ///
 /// # Invariants
 ///
-/// The holder cannot leave the CPU that the variable belongs to for `'a`.
+/// For `'a`, the holder runs on the CPU that the variable belongs to, and cannot be preempted.
 pub struct ThisCpu<'a, T> {
     var: &'a T,
     _cpu: NotThreadSafe,
 }
 
 impl<'a, T> ThisCpu<'a, T> {
-    /// Asserts that a reference leads to a variable of this CPU.
+    /// Wraps a reference that is known to be to the variable of this CPU.
     ///
     /// # Safety
     ///
-    /// `var` must be the copy of the CPU that the caller runs on, and the caller must not be able
-    /// to leave it for `'a`.
+    /// `var` must be the copy of the current CPU, and the context must not be preemptible for `'a`.
     #[inline]
     pub unsafe fn assume(var: &'a T) -> Self {
-        // INVARIANT: By the safety requirements of this function.
+        // INVARIANT: The caller guarantees that `var` is the copy of the current CPU, and that the
+        // context is not preemptible for `'a`.
         Self {
             var,
             _cpu: NotThreadSafe,
         }
     }
 
-    /// Returns the token that the reference implies.
+    /// Returns the token for the context of the holder.
     #[inline]
     pub fn token(&self) -> &PreemptDisabled {
-        // SAFETY: By the type invariants the holder cannot be preempted while `self` exists.
+        // SAFETY: By the type invariants, the holder cannot be preempted while `self` exists.
         unsafe { PreemptDisabled::assume_disabled() }
     }
 }
@@ -140,13 +140,13 @@ impl<T> Deref for ThisCpu<'_, T> {
     }
 }
 
-/// A bitmap that one CPU changes, in task context and in interrupts, and any CPU reads.
+/// A bitmap that one CPU changes, in task context and in interrupts, and that any CPU reads.
 ///
-/// A change is atomic for interrupts on that CPU, but is no locked instruction.
+/// A change is atomic with regard to interrupts on that CPU, without a locked instruction.
 pub struct LocalMask(Atomic<usize>);
 
 impl LocalMask {
-    /// Makes an empty one.
+    /// Creates an empty bitmap.
     pub const fn new() -> Self {
         Self(Atomic::new(0))
     }
@@ -160,14 +160,14 @@ impl LocalMask {
     /// Sets bits.
     #[inline(always)]
     pub fn set(&self, bits: usize) {
-        // SAFETY: The pointer is valid; a plain store of a word does not tear.
+        // SAFETY: The pointer is valid, and the store of a word does not tear.
         unsafe { bindings::local_mask_set(self.0.as_ptr().cast(), bits) };
     }
 
     /// Clears bits.
     #[inline(always)]
     pub fn clear(&self, bits: usize) {
-        // SAFETY: As above.
+        // SAFETY: The pointer is valid, and the store of a word does not tear.
         unsafe { bindings::local_mask_clear(self.0.as_ptr().cast(), bits) };
     }
 }
@@ -180,7 +180,7 @@ impl Default for LocalMask {
 
 /// Defines static per-CPU variables, like `DEFINE_PER_CPU` in C.
 ///
-/// Each is known by a [`PerCpu`](crate::percpu::PerCpu) constant of the given name.
+/// Each name becomes a constant of the type [`PerCpu`](crate::percpu::PerCpu).
 ///
 /// # Examples
 ///
@@ -195,7 +195,7 @@ impl Default for LocalMask {
 /// };
 ///
 /// define_per_cpu! {
-///     /// Counts something, without a locked instruction.
+///     /// A counter, which a CPU increments without a locked instruction.
 ///     static HITS: Atomic<u64> = Atomic::new(0);
 /// }
 ///
@@ -209,7 +209,7 @@ macro_rules! define_per_cpu {
     ($($(#[$attr:meta])* $vis:vis static $name:ident: $ty:ty = $init:expr;)*) => {$(
         $(#[$attr])*
         $vis const $name: $crate::percpu::PerCpu<$ty> = {
-            // Without SMP there is one copy, the variable itself.
+            // Without SMP, the static itself is the only copy.
             #[cfg_attr(CONFIG_SMP, link_section = ".data..percpu")]
             static TEMPLATE: $ty = $init;
 

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Preemption control.
+//! Preemption control, and tokens that prove properties of the current context.
 //!
-//! [`PreemptDisabled`] is to preemption as
-//! [`LocalInterruptDisabled`](crate::interrupt::LocalInterruptDisabled) is to interrupts: a token
-//! that proves that the current context cannot be preempted, and therefore stays on its CPU.
-//! [`IrqsDisabled`] proves that interrupts are disabled in the CPU, which implies it.
+//! - [`PreemptDisabled`]: the context cannot be preempted, and stays on its CPU.
+//! - [`IrqsDisabled`]: interrupts are disabled in the CPU. Implies [`PreemptDisabled`].
+//! - [`NotInNmi`]: the context is not an NMI.
 //!
 //! C header: [`include/linux/preempt.h`](srctree/include/linux/preempt.h)
 
@@ -23,8 +22,8 @@ use crate::{
 ///
 /// # Invariants
 ///
-/// Preemption is disabled for as long as an owned token exists, and for the lifetime of every
-/// reference to one that [`PreemptDisabled::assume_disabled()`] returned.
+/// Preemption is disabled for as long as an owned token exists, and for the lifetime of each
+/// reference that [`PreemptDisabled::assume_disabled()`] has returned.
 ///
 /// # Examples
 ///
@@ -40,7 +39,7 @@ pub struct PreemptDisabled(NotThreadSafe);
 
 /// Disables preemption until the returned token is dropped.
 ///
-/// May be called from any context, and nests.
+/// May be called from any context. Calls nest.
 #[inline]
 #[must_use = "preemption is enabled again when the token is dropped"]
 pub fn preempt_disable() -> PreemptDisabled {
@@ -54,7 +53,7 @@ pub fn preempt_disable() -> PreemptDisabled {
 impl Drop for PreemptDisabled {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: By the type invariants, an owned token pairs with a call to `preempt_disable()`.
+        // SAFETY: An owned token is the result of a call of `preempt_disable()`.
         unsafe { bindings::preempt_enable() };
     }
 }
@@ -65,10 +64,10 @@ impl PreemptDisabled {
     /// # Safety
     ///
     /// The current context must not be preemptible for the whole lifetime `'a`: preemption or
-    /// interrupts are disabled, or it is itself an interrupt.
+    /// interrupts are disabled, or the context is an interrupt.
     #[inline]
     pub unsafe fn assume_disabled<'a>() -> &'a Self {
-        // INVARIANT: The token has no owner, and only the return below creates references.
+        // INVARIANT: The caller guarantees the context of each reference that is returned below.
         const TOKEN: &PreemptDisabled = &PreemptDisabled(NotThreadSafe);
 
         // SAFETY: It is always safe to call `preemptible()`.
@@ -85,14 +84,14 @@ impl PreemptDisabled {
     }
 }
 
-/// A token that proves that this CPU takes no interrupts, though maybe NMIs.
+/// A token that proves that interrupts are disabled in the CPU. NMIs are possible.
 ///
-/// Unlike [`LocalInterruptDisabled`](crate::interrupt::LocalInterruptDisabled) it is about the
-/// CPU's flag in all kernels. [`irq_save()`] returns one.
+/// In contrast to [`LocalInterruptDisabled`](crate::interrupt::LocalInterruptDisabled), the token
+/// proves that in kernels without preemption, too. [`irq_save()`] passes a token to its argument.
 ///
 /// # Invariants
 ///
-/// Interrupts are disabled in the CPU for the lifetime of every reference to it.
+/// Interrupts are disabled in the CPU for the lifetime of each reference to a token.
 pub struct IrqsDisabled(PreemptDisabled);
 
 impl IrqsDisabled {
@@ -103,7 +102,7 @@ impl IrqsDisabled {
     /// Interrupts must be disabled in the CPU for the whole lifetime `'a`.
     #[inline]
     pub unsafe fn assume_disabled<'a>() -> &'a Self {
-        // INVARIANT: The token has no owner, and only the return below creates references.
+        // INVARIANT: The caller guarantees the context of each reference that is returned below.
         const TOKEN: &IrqsDisabled = &IrqsDisabled(PreemptDisabled(NotThreadSafe));
 
         // SAFETY: It is always safe to call `lockdep_assert_irqs_disabled()`.
@@ -126,7 +125,7 @@ impl Deref for IrqsDisabled {
 ///
 /// # Safety
 ///
-/// `f` must not sleep: another task would enable interrupts.
+/// `f` must not sleep, as another task would run with interrupts enabled.
 #[inline]
 pub unsafe fn irq_save<R>(f: impl FnOnce(&IrqsDisabled) -> R) -> R {
     // SAFETY: It is always safe to call `local_irq_save()`.
@@ -134,19 +133,19 @@ pub unsafe fn irq_save<R>(f: impl FnOnce(&IrqsDisabled) -> R) -> R {
     // SAFETY: Interrupts were just disabled, and `f` does not enable them.
     let result = f(unsafe { IrqsDisabled::assume_disabled() });
 
-    // SAFETY: These are the flags that were just saved.
+    // SAFETY: `flags` was saved above.
     unsafe { bindings::local_irq_restore(flags) };
     result
 }
 
 /// A token that proves that the current context is not an NMI.
 ///
-/// An NMI may interrupt any other code in the middle, with interrupts disabled, too. So no token
-/// above protects data from an NMI handler that has one.
+/// An NMI can interrupt code that has disabled preemption and interrupts, and the NMI handler can
+/// have tokens of the types above. So these tokens do not protect data from NMI handlers.
 ///
 /// # Invariants
 ///
-/// The context that holds an object of this type, or a reference to one, is not an NMI.
+/// The context that holds a token, or a reference to a token, is not an NMI.
 pub struct NotInNmi(NotThreadSafe);
 
 impl NotInNmi {
@@ -157,7 +156,7 @@ impl NotInNmi {
         if unsafe { bindings::in_nmi() } {
             return None;
         }
-        // INVARIANT: Just checked. The token cannot get to another context.
+        // INVARIANT: Just checked. The type is not `Send`, so that the token stays in this context.
         Some(Self(NotThreadSafe))
     }
 
@@ -168,7 +167,7 @@ impl NotInNmi {
     /// The current context must not be an NMI.
     #[inline]
     pub unsafe fn assume<'a>() -> &'a Self {
-        // INVARIANT: References are only handed out below.
+        // INVARIANT: The caller guarantees the context of each reference that is returned below.
         const TOKEN: &NotInNmi = &NotInNmi(NotThreadSafe);
 
         TOKEN

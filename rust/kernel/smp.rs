@@ -12,14 +12,14 @@ use crate::{
     types::NotThreadSafe, //
 };
 
-/// A guard that keeps CPUs from coming and going.
+/// A guard that keeps CPUs from going online or offline.
 ///
 /// # Invariants
 ///
 /// The CPU hotplug lock is held for reading for as long as an object of this type exists.
 pub struct CpusReadGuard(NotThreadSafe);
 
-/// Keeps CPUs from coming and going until the returned guard is dropped. May sleep.
+/// Keeps CPUs from going online or offline until the returned guard is dropped. May sleep.
 #[must_use = "the lock is released when the guard is dropped"]
 pub fn cpus_read_lock() -> CpusReadGuard {
     // SAFETY: It is always safe to call `cpus_read_lock()`.
@@ -31,33 +31,33 @@ pub fn cpus_read_lock() -> CpusReadGuard {
 
 impl Drop for CpusReadGuard {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants the lock is held.
+        // SAFETY: By the type invariants, the lock is held.
         unsafe { bindings::cpus_read_unlock() };
     }
 }
 
-/// Runs `f` on the CPU `cpu` by an IPI, with interrupts disabled, and waits.
+/// Runs `f` on the CPU `cpu` by an IPI, with interrupts disabled, and waits for the return of `f`.
 ///
-/// Waits for no task there. Task context with interrupts enabled. A CPU that runs this itself
-/// sends no IPI.
+/// Does not wait for tasks on `cpu`, and sends no IPI if `cpu` is the current CPU. Must be called
+/// in task context with interrupts enabled.
 ///
 /// # Errors
 ///
-/// [`ENXIO`] if the CPU is offline; `f` was not called then.
+/// [`ENXIO`]: the CPU is offline. `f` was not called.
 pub fn call_on_cpu<F>(cpu: CpuId, f: F) -> Result
 where
     F: FnOnce(&IrqsDisabled) + Send,
 {
     /// # Safety
     ///
-    /// `arg` must point to an `Option<F>` that no other code touches, and interrupts must be
+    /// `arg` must point to an `Option<F>` that no other code accesses, and interrupts must be
     /// disabled.
     unsafe extern "C" fn call<F: FnOnce(&IrqsDisabled)>(arg: *mut c_void) {
-        // SAFETY: `call_on_cpu()` passes its own option, and waits.
+        // SAFETY: The caller guarantees that `arg` points to an `Option<F>`, and exclusive access.
         let f = unsafe { &mut *arg.cast::<Option<F>>() };
 
         if let Some(f) = f.take() {
-            // SAFETY: `smp_call_function_single()` calls this with interrupts disabled.
+            // SAFETY: The caller guarantees that interrupts are disabled.
             f(unsafe { IrqsDisabled::assume_disabled() });
         }
     }
@@ -65,8 +65,9 @@ where
     let mut f = Some(f);
     let arg = (&raw mut f).cast();
 
-    // SAFETY: `arg` is of the type that `call::<F>` expects, and valid until this returns; `F: Send`
-    // allows the call on another CPU.
+    // SAFETY: `arg` points to an `Option<F>`, which is not accessed here before `call::<F>` has
+    // returned. `call::<F>` runs with interrupts disabled. `F: Send` allows the call on another
+    // CPU.
     to_result(unsafe {
         bindings::smp_call_function_single(cpu.as_u32() as c_int, Some(call::<F>), arg, true)
     })

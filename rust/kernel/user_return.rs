@@ -4,13 +4,13 @@
 //!
 //! # Vocabulary
 //!
-//! - A [`Notifier`] is a static per-CPU variable: every CPU has one, with data of its own.
-//! - *Armed* is a notifier that the CPU will call. It stays armed, and is called at every return
-//!   to user mode, until it is *disarmed*; it belongs to the CPU, not to the task that armed it.
-//! - *Firing* is a notifier while its callback runs.
-//! - A [`Registration`] allows the notifiers of all CPUs to be armed, for as long as it lives.
-//! - [`Enabled`] has returns to user mode look for notifiers, which costs a compare and a branch
-//!   for each.
+//! - A [`Notifier`] is a static per-CPU variable: each CPU has a notifier, with data.
+//! - Each return of a CPU to user mode, in any task, calls the *armed* notifiers of the CPU. A
+//!   notifier stays armed until the notifier is *disarmed*.
+//! - A notifier is *firing* while the callback runs.
+//! - While a [`Registration`] exists, the notifiers of all CPUs can be armed.
+//! - While an [`Enabled`] exists, returns to user mode look for notifiers. Each return costs a
+//!   compare and a branch.
 //!
 //! # States of a notifier
 //!
@@ -21,12 +21,12 @@
 //!  +--------+  <-------------  +------+  <------  +-------+  ---+
 //!      ^       drop                      disarm()     |
 //!      +----------------------------------------------+
-//!          drop, which disarms by an IPI to the CPU in question
+//!          drop, which disarms by an IPI to the CPU of the notifier
 //! ```
 //!
 //! [`arm()`](ThisCpu::arm) refuses a notifier that is closed ([`ENODEV`]) or armed ([`EBUSY`]).
-//! Both it and [`disarm()`](ThisCpu::disarm) are methods of [`ThisCpu`], so a notifier cannot be
-//! armed or disarmed from another CPU, and refuse interrupts ([`EPERM`]).
+//! [`arm()`](ThisCpu::arm) and [`disarm()`](ThisCpu::disarm) are methods of [`ThisCpu`], so that
+//! only the notifier's CPU can arm or disarm the notifier. In an interrupt, both return [`EPERM`].
 //!
 //! # Contexts
 //!
@@ -66,20 +66,22 @@ use crate::{
 
 /// The callback of a user-return notifier.
 ///
-/// The implementing type holds the notifier's data for one CPU.
+/// The implementing type is the data of the notifier of one CPU.
 pub trait Callback: Sync + Sized + 'static {
     /// Called just before this CPU returns to user mode.
     ///
-    /// The task that is about to run need not be the one that armed the notifier. The callback
-    /// may disarm its own notifier, but no other one. It must not sleep.
+    /// Called in task context with interrupts disabled: must not sleep. The task is not
+    /// necessarily the task that armed the notifier. The callback may disarm `this`, but no other
+    /// notifier.
     fn user_return(this: &Firing<'_, Self>);
 }
 
-/// The notifier whose callback is running on this CPU.
+/// A notifier while the callback is running on this CPU.
 ///
 /// # Invariants
 ///
-/// The notifier's callback is running, and in task context: from the list of its CPU.
+/// The callback of the notifier is running in task context on the CPU of the notifier, with
+/// interrupts disabled.
 pub struct Firing<'a, T: Callback> {
     this: ThisCpu<'a, Notifier<T>>,
 }
@@ -94,26 +96,27 @@ impl<'a, T: Callback> Deref for Firing<'a, T> {
 }
 
 impl<T: Callback> Firing<'_, T> {
-    /// Disarms the notifier. That cannot fail here, and needs no checks.
+    /// Disarms the notifier. Cannot fail, in contrast to [`ThisCpu::disarm()`].
     #[inline]
     pub fn disarm(&self) {
         if self.is_armed() {
-            // SAFETY: It is armed, and interrupts are disabled while callbacks run.
+            // SAFETY: The notifier is armed. By the type invariants, interrupts are disabled, and
+            // the callback that is running is the notifier's own.
             unsafe { self.this.remove() };
         }
     }
 }
 
-/// A user-return notifier of one CPU, with the data that its callback works on.
+/// A user-return notifier of one CPU, with the data of the callback.
 ///
 /// # Invariants
 ///
-/// - `urn` is in the list of the CPU that the notifier belongs to while `armed` is set, and not
-///   otherwise, except in the instant in which [`ThisCpu::arm()`] changes both.
-/// - `urn.on_user_return` is [`on_user_return::<T>`] while `open` is set, and while `armed` is.
-/// - `armed` changes on the CPU that the notifier belongs to only, or while that CPU is offline.
-/// - `open` changes by the owner of the [`Registration`] only. While `claimed` of the first CPU is
-///   set, there is one, or it is being dropped.
+/// - `urn` is in the list of the notifier's CPU exactly while `armed` is set, except within the
+///   functions that change both.
+/// - `urn.on_user_return` is [`on_user_return::<T>`] while `open` or `armed` is set.
+/// - Only the notifier's CPU changes `armed`, or any CPU while the notifier's CPU is offline.
+/// - Only code that creates or drops the [`Registration`] changes `open`. `claimed` of the first
+///   CPU is set exactly while a registration exists, is created or is dropped.
 pub struct Notifier<T: Callback> {
     urn: Opaque<bindings::user_return_notifier>,
     claimed: Atomic<bool>,
@@ -122,13 +125,13 @@ pub struct Notifier<T: Callback> {
     data: T,
 }
 
-// SAFETY: `urn` is only touched as the invariants say; the rest is `Sync`.
+// SAFETY: `urn` is only accessed as the type invariants say, and all other fields are `Sync`.
 unsafe impl<T: Callback> Sync for Notifier<T> {}
 
 impl<T: Callback> Notifier<T> {
-    /// Makes a closed notifier, for use as the initial value of a per-CPU variable.
+    /// Creates a closed notifier, for use as the initial value of a per-CPU variable.
     pub const fn new(data: T) -> Self {
-        // INVARIANT: It is not open, and `urn` is in no list.
+        // INVARIANT: The notifier is neither open nor armed, and `urn` is in no list.
         Self {
             urn: Opaque::zeroed(),
             claimed: Atomic::new(false),
@@ -140,7 +143,7 @@ impl<T: Callback> Notifier<T> {
 
     /// Returns whether the notifier is armed.
     ///
-    /// Only this CPU can rely on the answer for longer than an instant.
+    /// On another CPU than the notifier's, the result may be outdated.
     #[inline]
     pub fn is_armed(&self) -> bool {
         self.armed.load(Relaxed)
@@ -157,15 +160,15 @@ impl<T: Callback> Deref for Notifier<T> {
 }
 
 impl<T: Callback> ThisCpu<'_, Notifier<T>> {
-    /// Arms the notifier: it is called whenever this CPU returns to user mode, until it is
-    /// disarmed.
+    /// Arms the notifier: each return of this CPU to user mode calls the callback, until the
+    /// notifier is disarmed.
     ///
     /// # Errors
     ///
-    /// - [`EBUSY`] if it is armed already, or in the callback of another notifier: it would come
-    ///   too late for this return.
-    /// - [`ENODEV`] if there is no [`Registration`] for it.
-    /// - [`EPERM`] in an interrupt.
+    /// - [`EBUSY`]: the notifier is armed already; or the callback of another notifier is running,
+    ///   so that the notifier would miss this return.
+    /// - [`ENODEV`]: the notifier has no [`Registration`].
+    /// - [`EPERM`]: the context is an interrupt.
     #[inline]
     pub fn arm(&self) -> Result {
         if self.is_armed() {
@@ -180,38 +183,40 @@ impl<T: Callback> ThisCpu<'_, Notifier<T>> {
         if self.another_fires() {
             return Err(EBUSY);
         }
-        // SAFETY: Just checked. The drop of the `Registration` that has opened the notifier waits
-        // until preemption is enabled.
+        // SAFETY: The context was just checked. The notifier is open, so that a `Registration`
+        // exists, and its drop waits until preemption is enabled.
         unsafe { self.ensure_armed_unchecked() };
         Ok(())
     }
 
-    /// Arms the notifier unless it is armed already, without a check of the context. Returns
-    /// whether it was not armed.
+    /// Arms the notifier unless the notifier is armed already, without a check of the context.
+    /// Returns true if the notifier was not armed.
     ///
     /// # Safety
     ///
-    /// - This must be task context, and not the callback of another notifier.
-    /// - There must be a [`Registration`] that is not dropped before preemption is enabled.
+    /// - The context must be task context, outside of the callback of another notifier.
+    /// - A [`Registration`] must exist, and must not be dropped before preemption is enabled.
     #[inline(always)]
     pub unsafe fn ensure_armed_unchecked(&self) -> bool {
         if self.is_armed() {
             return false;
         }
-        // SAFETY: By the type invariants `urn` is initialized, as there is a `Registration`, and in
-        // no list. The notifier is a per-CPU static, and leaves the list at the latest when the
-        // `Registration` is dropped. Preemption is disabled, and this is not an NMI.
+        // SAFETY: The caller guarantees that a `Registration` exists, and that the context is not
+        // an NMI. By the type invariants, `urn` is initialized and in no list. The notifier is a
+        // per-CPU static, and the drop of the `Registration` removes `urn` from the list.
+        // Preemption is disabled.
         unsafe { bindings::user_return_notifier_register(self.urn.get()) };
         self.armed.store(true, Relaxed);
         true
     }
 
-    /// Disarms the notifier. Returns whether it was armed.
+    /// Disarms the notifier. Returns whether the notifier was armed.
     ///
     /// # Errors
     ///
-    /// - [`EBUSY`] in the callback of another notifier, which may come next in the list.
-    /// - [`EPERM`] in an interrupt.
+    /// - [`EBUSY`]: the callback of another notifier is running, so that the CPU is walking the
+    ///   list.
+    /// - [`EPERM`]: the context is an interrupt.
     #[inline]
     pub fn disarm(&self) -> Result<bool> {
         if !self.is_armed() {
@@ -224,17 +229,18 @@ impl<T: Callback> ThisCpu<'_, Notifier<T>> {
             return Err(EBUSY);
         }
 
-        // SAFETY: Nothing here sleeps.
+        // SAFETY: The closure does not sleep. Interrupts are disabled in the closure, and no
+        // callback of another notifier is running, as just checked.
         Ok(unsafe { irq_save(|_| self.remove_if_armed()) })
     }
 
-    /// Disarms the notifier in an interrupt, or elsewhere with interrupts disabled. Returns whether
-    /// it was armed.
+    /// Disarms the notifier in any context with interrupts disabled. Returns whether the notifier
+    /// was armed.
     ///
-    /// The callback of another notifier cannot do that; it returns false there.
+    /// In the callback of another notifier, does nothing, and returns false.
     #[inline]
     pub fn disarm_irqs_disabled(&self, _irqs: &IrqsDisabled, _not_in_nmi: &NotInNmi) -> bool {
-        // SAFETY: Interrupts are disabled.
+        // SAFETY: Interrupts are disabled, and no callback of another notifier is running.
         !self.another_fires() && unsafe { self.remove_if_armed() }
     }
 
@@ -246,7 +252,8 @@ impl<T: Callback> ThisCpu<'_, Notifier<T>> {
         let armed = self.is_armed();
 
         if armed {
-            // SAFETY: The notifier is armed, and the caller guarantees all else.
+            // SAFETY: The notifier is armed. The caller guarantees that interrupts are disabled,
+            // outside of the callback of another notifier.
             unsafe { self.remove() };
         }
         armed
@@ -254,16 +261,16 @@ impl<T: Callback> ThisCpu<'_, Notifier<T>> {
 
     /// # Safety
     ///
-    /// The notifier must be armed, and interrupts disabled. It must not be the callback of another
-    /// notifier.
+    /// The notifier must be armed, and interrupts disabled. The context must not be the callback of
+    /// another notifier.
     #[inline]
     unsafe fn remove(&self) {
-        // SAFETY: By the type invariants `urn` is in the list of this CPU.
+        // SAFETY: By the type invariants, `urn` is in the list of this CPU.
         unsafe { bindings::user_return_notifier_unregister(self.urn.get()) };
         self.armed.store(false, Relaxed);
     }
 
-    /// Returns whether this is the callback of another notifier.
+    /// Returns whether the callback of another notifier is running on this CPU.
     #[inline]
     fn another_fires(&self) -> bool {
         let running = running(self.token());
@@ -272,20 +279,20 @@ impl<T: Callback> ThisCpu<'_, Notifier<T>> {
     }
 }
 
-/// Returns the notifier, of Rust or C code, that fires on this CPU, or null.
+/// Returns the notifier, of Rust or C code, that is firing on this CPU, or null.
 #[inline]
 fn running(_token: &PreemptDisabled) -> *mut bindings::user_return_notifier {
     // SAFETY: Preemption is disabled.
     unsafe { bindings::user_return_notifier_running() }
 }
 
-/// Returns whether this is the callback of some notifier.
+/// Returns whether the callback of a notifier is running on this CPU.
 #[inline]
 pub fn is_firing(token: &PreemptDisabled) -> bool {
     !running(token).is_null()
 }
 
-/// Out of line: a notifier rarely fires at this point.
+/// Compares notifiers. Out of line, as callers rarely find a notifier that is firing.
 #[cold]
 #[inline(never)]
 fn differ(
@@ -297,8 +304,9 @@ fn differ(
 
 /// Permission to arm the notifiers of a per-CPU variable.
 ///
-/// Dropping it disarms them on every CPU, by an IPI to each CPU where one is armed, so that the
-/// code of the callback may go away. That may sleep. A module that leaks it must not be unloaded.
+/// The drop disarms the notifiers, by an IPI to each CPU with an armed notifier, so that the code
+/// of the callback can be unloaded. The drop may sleep. A module that leaks a registration must not
+/// be unloaded.
 ///
 /// # Examples
 ///
@@ -350,7 +358,7 @@ fn differ(
 ///
 /// # Invariants
 ///
-/// The notifiers of all possible CPUs are open, and the first one is claimed by this object.
+/// The notifiers of all possible CPUs are open, and this object has claimed the first notifier.
 pub struct Registration<T: Callback> {
     notifier: PerCpu<Notifier<T>>,
 }
@@ -360,9 +368,9 @@ impl<T: Callback> Registration<T> {
     ///
     /// # Errors
     ///
-    /// [`EBUSY`] if there is a registration for this variable already.
+    /// [`EBUSY`]: the variable has a registration already.
     pub fn new(notifier: PerCpu<Notifier<T>>) -> Result<Self> {
-        // The notifier of the first CPU decides the owner of all.
+        // Only `claimed` of the first CPU is used, for all CPUs.
         let (_, first) = notifier.possible_cpus().next().ok_or(ENODEV)?;
         first
             .claimed
@@ -370,8 +378,8 @@ impl<T: Callback> Registration<T> {
             .map_err(|_| EBUSY)?;
 
         for (_, this) in notifier.possible_cpus() {
-            // SAFETY: `urn` is valid for writes, and as the notifier is neither open nor armed, no
-            // code reads it.
+            // SAFETY: `urn` is valid for writes. The notifier is neither open nor armed, so that
+            // no other code accesses `urn`.
             unsafe { (*this.urn.get()).on_user_return = Some(on_user_return::<T>) };
             this.open.store(true, Release);
         }
@@ -386,11 +394,11 @@ impl<T: Callback> Drop for Registration<T> {
         for (_, this) in self.notifier.possible_cpus() {
             this.open.store(false, Relaxed);
         }
-        // Arming is over everywhere after this: preemption is off while it lasts.
-        // SAFETY: This is task context, and may sleep.
+        // Wait for calls that have found the notifier open: preemption is disabled in these calls.
+        // SAFETY: The drop runs in task context, and may sleep.
         unsafe { bindings::synchronize_rcu() };
 
-        // A CPU that is offline cannot come back while the lock is held.
+        // No CPU goes online or offline while the lock is held.
         let cpus = cpus_read_lock();
         for (cpu, this) in self
             .notifier
@@ -399,7 +407,8 @@ impl<T: Callback> Drop for Registration<T> {
         {
             let notifier = self.notifier;
             let close = move |irqs: &IrqsDisabled| {
-                // SAFETY: An IPI interrupts no callback, which runs with interrupts disabled.
+                // SAFETY: Interrupts are disabled. Callbacks run with interrupts disabled, so that
+                // the IPI has not interrupted a callback.
                 unsafe { notifier.this_cpu(irqs).remove_if_armed() };
             };
 
@@ -415,18 +424,18 @@ impl<T: Callback> Drop for Registration<T> {
     }
 }
 
-/// Disarms the notifier of a CPU that is, and stays, offline.
+/// Disarms the armed notifier of a CPU that is, and stays, offline.
 fn close_offline<T: Callback>(cpu: CpuId, this: &'static Notifier<T>) {
-    // SAFETY: By the type invariants `urn` is in the list of its CPU, which is offline.
+    // SAFETY: By the type invariants, `urn` is in the list of `cpu`, which is offline.
     unsafe {
         bindings::user_return_notifier_unregister_offline(this.urn.get(), cpu.as_u32() as c_int)
     };
     this.armed.store(false, Relaxed);
 }
 
-/// Has returns to user mode look for notifiers, for as long as it lives.
+/// While an object of this type exists, returns to user mode look for notifiers.
 ///
-/// The last one to go takes effect some seconds later.
+/// The drop of the last object takes effect some seconds later.
 ///
 /// # Invariants
 ///
@@ -434,34 +443,35 @@ fn close_offline<T: Callback>(cpu: CpuId, this: &'static Notifier<T>) {
 pub struct Enabled(());
 
 impl Enabled {
-    /// May sleep. The caller must not hold the lock of CPU hotplug.
+    /// Enables the notifiers. May sleep. The caller must not hold the CPU hotplug lock.
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
-        // SAFETY: This is task context.
+        // SAFETY: The caller is in task context.
         unsafe { bindings::user_return_notifier_enable() };
-        // INVARIANT: Just called.
+        // INVARIANT: `user_return_notifier_enable()` was just called.
         Self(())
     }
 }
 
 impl Drop for Enabled {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants this undoes a call.
+        // SAFETY: By the type invariants, `user_return_notifier_enable()` was called for `self`.
         unsafe { bindings::user_return_notifier_disable() };
     }
 }
 
 /// # Safety
 ///
-/// `urn` must be that of an armed `Notifier<T>` of this CPU, and interrupts must be disabled.
+/// `urn` must be the field of an armed `Notifier<T>` of this CPU, and interrupts must be disabled.
 unsafe extern "C" fn on_user_return<T: Callback>(urn: *mut bindings::user_return_notifier) {
     let urn = Opaque::cast_from(urn).cast_mut();
-    // SAFETY: By the safety requirements of this function.
+    // SAFETY: The caller guarantees that `urn` is the field of a `Notifier<T>`, which is a static.
     let notifier = unsafe { &*container_of!(urn, Notifier<T>, urn) };
-    // INVARIANT: This is called for the notifiers in this CPU's list only, when it returns to user
-    // mode.
+    // INVARIANT: The kernel calls this function in task context, when a CPU returns to user mode,
+    // for the notifiers in the list of the CPU.
     let this = Firing {
-        // SAFETY: By the safety requirements of this function.
+        // SAFETY: The caller guarantees that the notifier is of this CPU, and that interrupts are
+        // disabled.
         this: unsafe { ThisCpu::assume(notifier) },
     };
 
@@ -473,7 +483,8 @@ unsafe extern "C" fn on_user_return<T: Callback>(urn: *mut bindings::user_return
 /// For tests of notifiers.
 #[cfg(CONFIG_RUST_USER_RETURN_KUNIT_TEST)]
 fn fire(_token: &PreemptDisabled) {
-    // SAFETY: Nothing here sleeps.
+    // SAFETY: The closure does not sleep, and callbacks must not. Interrupts are disabled in the
+    // closure, as `call_user_return_notifiers()` requires.
     unsafe {
         irq_save(|_| bindings::call_user_return_notifiers(0));
     }
@@ -488,7 +499,7 @@ mod tests {
         preempt::preempt_disable, //
     };
 
-    /// The action of a callback besides counting.
+    /// The action of a callback, apart from counting the call.
     const COUNT: u32 = 0;
     const DISARM: u32 = 1;
     const DISARM_OTHER: u32 = 2;
@@ -516,11 +527,11 @@ mod tests {
             match this.act.load(Relaxed) {
                 DISARM => {
                     this.disarm();
-                    // A second time it does nothing.
+                    // The second call does nothing.
                     this.disarm();
                     this.refused.store(this.is_armed(), Relaxed);
                 }
-                // Any code on this CPU may do so.
+                // The checked method is allowed in the notifier's own callback, too.
                 DISARM_CHECKED => {
                     let disarmed = TEST.this_cpu(this.token()).disarm() == Ok(true);
                     this.refused.store(!disarmed, Relaxed);
@@ -613,7 +624,7 @@ mod tests {
         test.act.store(DISARM_OTHER, Relaxed);
         other.fired.store(0, Relaxed);
 
-        // The list is last in, first out: `other` comes next when `test` fires.
+        // The list is last in, first out: `test` fires first, `other` second.
         other.arm()?;
         test.arm()?;
         fire(&token);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The C interface of the registry, documented in `include/linux/uret.h`. bindgen checks the prototypes.
+//! The C interface of the registry, documented in `include/linux/uret.h`. bindgen checks the
+//! prototypes.
 //!
-//! All functions are `unsafe`, as `#[export]` wants the types that bindgen generates. Where the context
-//! or the values are the caller's to guarantee, the header says so.
+//! All functions are `unsafe`, as `#[export]` requires the types that bindgen generates. The header
+//! documents the contexts, and the values that a caller must guarantee.
 
 use kernel::{
     bindings,
@@ -48,7 +49,7 @@ pub(crate) unsafe fn callers_token<'a>() -> &'a PreemptDisabled {
 #[export]
 unsafe extern "C" fn uret_add(owner: *const c_void, msr: u32) -> c_int {
     number(Owner::new(owner.addr()).and_then(|owner| {
-        registry::check_ready()?;
+        registry::check_initialized()?;
         registry::get_user();
         // SAFETY: The caller guarantees the values.
         unsafe { registry::add(owner, msr) }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The stop of the machine, where the host's state cannot be restored.
+//! Stops the machine if the host's state cannot be restored.
 
 use kernel::{
     bindings,
@@ -12,6 +12,6 @@ use kernel::{
 /// A Rust `panic!` is a `BUG()`, which only ends the current task.
 #[cold]
 pub(crate) fn fatal(message: &'static CStr) -> ! {
-    // SAFETY: Both are strings, as the format says.
+    // SAFETY: Both pointers are to C strings, and the format takes one string.
     unsafe { bindings::panic(c"%s".as_ptr().cast(), message.as_ptr()) }
 }

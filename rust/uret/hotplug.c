@@ -35,8 +35,8 @@ static void uret_resume(void *data)
 }
 
 /*
- * There is no shutdown(): on a forced reboot other CPUs may be in the middle of
- * a set, or still return to user mode, and the notifier stays armed.
+ * There is no shutdown(): during a forced reboot, other CPUs may still set slots and
+ * return to user mode, so that the notifiers must stay armed.
  */
 static const struct syscore_ops uret_syscore_ops = {
 	.suspend = uret_suspend,
@@ -54,8 +54,8 @@ static int uret_hotplug_state;
  * @up: called on a CPU that comes online or wakes up
  * @down: called on a CPU that is about to go offline or to sleep
  *
- * Neither is called for the CPUs that are online now, as there is no slot yet: that
- * would wait for a thread on each CPU.
+ * Does not call @up for CPUs that are online already, as there is no slot yet, and as
+ * cpuhp_setup_state() would wait for the hotplug thread of each CPU.
  *
  * Context: Task context.  May sleep.
  * Return: 0, or the error of cpuhp_setup_state_nocalls().
@@ -79,7 +79,7 @@ int uret_hotplug_init(void (*up)(void), void (*down)(void))
 /**
  * uret_hotplug_exit() - unregister the callbacks
  *
- * No slot is dirty any more, so that @down is not called.
+ * Does not call @down, as no slot is dirty any more.
  *
  * Context: Task context.  May sleep.
  */

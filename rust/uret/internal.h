@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Between the C and the Rust part of uret.ko. */
+/* The interface between the C part and the Rust part of uret.ko. */
 #ifndef _VIRT_URET_INTERNAL_H
 #define _VIRT_URET_INTERNAL_H
 

@@ -93,7 +93,8 @@ define_per_cpu! {
 
 /// The slots. Changes need [`LOCK`].
 ///
-/// [`add()`] has added every slot in use, with a guarantee of its caller for the values of the MSR.
+/// [`add()`] has added each slot in use, and the caller of [`add()`] guarantees the values of the
+/// MSR.
 pub(crate) static SLOTS: Slots = Slots::new();
 
 kernel::sync::global_lock! {
@@ -104,13 +105,13 @@ kernel::sync::global_lock! {
     };
 }
 
-/// Whether the registry is initialized. KVM that is built in calls the registry even if the
-/// initialization has failed.
-static READY: Atomic<bool> = Atomic::new(false);
+/// Whether the registry is initialized. Built-in KVM calls the registry even if the initialization
+/// has failed.
+static INITIALIZED: Atomic<bool> = Atomic::new(false);
 
-/// Returns [`ENODEV`] unless the registry has been initialized.
-pub(crate) fn check_ready() -> Result {
-    if READY.load(Acquire) {
+/// Returns [`ENODEV`] unless the registry is initialized.
+pub(crate) fn check_initialized() -> Result {
+    if INITIALIZED.load(Acquire) {
         Ok(())
     } else {
         Err(ENODEV)
@@ -133,20 +134,20 @@ impl Registration {
     ///
     /// Must be called once, and before any other function of this file.
     pub(crate) unsafe fn new() -> Result<Self> {
-        // SAFETY: This is the only call.
+        // SAFETY: The caller guarantees that this function is called once.
         unsafe { LOCK.init() };
         let registration = Self {
             _notifier: kernel::user_return::Registration::new(STATE)?,
         };
 
-        READY.store(true, Release);
+        INITIALIZED.store(true, Release);
         Ok(registration)
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        READY.store(false, Relaxed);
+        INITIALIZED.store(false, Relaxed);
         // Restore even if a user forgot `put()`: the callback is about to be unloaded.
         let mut users = LOCK.lock();
 
@@ -169,9 +170,8 @@ pub(crate) fn get_user() {
 
 /// Undoes [`get_user()`].
 ///
-/// The user sets no slot any more. A CPU that has gone idle may still hold the last values of a
-/// vCPU, or of a vCPU's thread that was killed: flush them, as the next task there would see them
-/// without the notifier.
+/// The user must not set slots any more. An idle CPU may still have the values of a vCPU: restore
+/// now, as the notifier will not fire before the next task runs there in user mode.
 pub(crate) fn put_user() {
     let mut users = LOCK.lock();
 
@@ -184,7 +184,7 @@ pub(crate) fn put_user() {
 
 /// Restores all slots and all deferred state on each CPU that is dirty or defers, by an IPI.
 ///
-/// A CPU that is offline was restored on the way there.
+/// `cpu_down()` has restored the CPUs that are offline.
 fn flush_everywhere() {
     let must_flush = |&(cpu, state): &(_, &Notifier<State>)| {
         !state.cpu.dirty().is_empty() || Arch::is_deferred_on(cpu)
@@ -235,23 +235,24 @@ impl<'a> Setter<'a> {
         if !in_task() || preemptible() {
             return Err(EPERM);
         }
-        // SAFETY: Preemption is disabled, as just checked; or the kernel does not preempt, and `f`
+        // SAFETY: Preemption is disabled, as just checked; or the kernel has no preemption, and `f`
         // does not sleep.
         let token = unsafe { PreemptDisabled::assume_disabled() };
 
         if is_firing(token) {
             return Err(EBUSY);
         }
-        check_ready()?;
-        // INVARIANT: Just checked. The drop of the `Registration` waits until preemption is enabled.
+        check_initialized()?;
+        // INVARIANT: The context was just checked. The drop of the `Registration` waits until
+        // preemption is enabled.
         f(&Setter(token))
     }
 }
 
 /// The MSRs of the current CPU, with the tracepoints of the registry.
 ///
-/// Each tracepoint on the way is a NOP, and a place where the compiler must have room for a call.
-/// With `TRACED` false, as almost always, there is none.
+/// With `TRACED` false, there are no tracepoints. A tracepoint that is off still costs a NOP, and
+/// makes the compiler reserve registers for a call.
 struct CpuMsrs<'a, const TRACED: bool>(<Arch as arch::Arch>::Msrs<'a, TRACED>);
 
 impl<'a, const TRACED: bool> CpuMsrs<'a, TRACED> {
@@ -312,7 +313,7 @@ fn restore_traced(token: &PreemptDisabled, slots: SlotMask) -> Result {
     STATE.this_cpu(token).cpu.restore(msrs, slots)
 }
 
-/// [`restore_traced()`] of all slots, as the notifier fires.
+/// [`restore_traced()`] of all slots, for the notifier, which is traced as well.
 #[cold]
 #[inline(never)]
 fn fire_traced(token: &PreemptDisabled, other_task: bool) -> Result {
@@ -349,10 +350,10 @@ fn current() -> usize {
     unsafe { bindings::get_current() }.addr()
 }
 
-/// Arms the notifier: a slot is dirty.
+/// Arms the notifier, as a slot is dirty.
 #[inline(always)]
 fn arm(_setter: &Setter<'_>, this: &ThisCpu<'_, Notifier<State>>) {
-    // SAFETY: The type invariants of `Setter` have the context.
+    // SAFETY: The type invariants of `Setter` guarantee the context, and a `Registration`.
     if unsafe { this.ensure_armed_unchecked() } {
         this.armed_by.store(current(), Relaxed);
     }
@@ -372,7 +373,7 @@ fn update_notifier(setter: &Setter<'_>, this: &ThisCpu<'_, Notifier<State>>) {
 #[inline]
 fn disarm_if_clean(this: &ThisCpu<'_, Notifier<State>>) {
     if this.cpu.dirty().is_empty() {
-        // Fails in the callback of another notifier. Then this notifier fires once more.
+        // Fails in the callback of another notifier: this notifier then fires with no dirty slot.
         let _ = this.disarm();
     }
 }
@@ -398,9 +399,10 @@ fn restore(token: &PreemptDisabled, slots: SlotMask) {
     disarm_if_clean(&STATE.this_cpu(token));
 }
 
-/// Restores the dirty slots in `slots`, possibly in the middle of a set of other slots.
+/// Restores the dirty slots in `slots`, in an IPI that may interrupt a set of another slot.
 ///
-/// A set makes the slot dirty before arming the notifier.
+/// A set first makes the slot dirty, and then arms the notifier. So the notifier is armed after
+/// the set, even if the IPI comes in between.
 fn restore_in_ipi(irqs: &IrqsDisabled, not_in_nmi: &NotInNmi, slots: SlotMask) {
     let this = STATE.this_cpu(irqs);
 
@@ -410,8 +412,8 @@ fn restore_in_ipi(irqs: &IrqsDisabled, not_in_nmi: &NotInNmi, slots: SlotMask) {
     }
 }
 
-/// Stops the machine. The MSR held this value before, so that a refusal is a bug, and user mode must
-/// not run with a guest's value.
+/// Stops the machine, as user mode must not run with a guest's value. An MSR refuses the host's
+/// value, which the MSR held before: this is a bug.
 #[cold]
 fn cannot_restore() -> ! {
     fatal(c"uret: cannot restore an MSR of the host")
@@ -466,7 +468,8 @@ pub(crate) fn drop_owner(token: &PreemptDisabled, owner: Owner) {
     restore(token, SLOTS.of(owner));
 }
 
-/// As [`drop_owner()`], for an owner with deferred state that relies on the slots staying set.
+/// As [`drop_owner()`], for an owner with deferred state. Flushes the deferred state first, as the
+/// owner does not set the slots of a vCPU again while the state of the vCPU is deferred.
 pub(crate) fn drop_owner_and_deferred(
     token: &PreemptDisabled,
     not_in_nmi: &NotInNmi,
@@ -476,7 +479,7 @@ pub(crate) fn drop_owner_and_deferred(
     drop_owner(token, owner);
 }
 
-/// The CPU is about to go offline, or to sleep.
+/// Restores all state, as the CPU is about to go offline or to sleep.
 pub(crate) fn cpu_down(token: &PreemptDisabled, not_in_nmi: &NotInNmi) {
     Arch::flush_deferred(not_in_nmi);
     restore(token, SlotMask::ALL);
@@ -500,10 +503,11 @@ fn read_host_of(token: &PreemptDisabled, slots: SlotMask) -> Result {
     result
 }
 
-/// The CPU comes online, or wakes up.
+/// Reads the host's values, as the CPU comes online or wakes up.
 ///
-/// A slot may have been set after `cpu_down()`: the MSRs do not hold the registry's values then.
-/// An MSR that cannot be read on this CPU cannot be set here either.
+/// A slot may have been set after `cpu_down()`, and the MSR has lost the value meanwhile: restore
+/// first. If an MSR cannot be read on this CPU, the slot is not initialized, and cannot be set
+/// here.
 pub(crate) fn cpu_up(token: &PreemptDisabled) {
     restore(token, SlotMask::ALL);
     let _ = read_host_of(token, SlotMask::ALL);
@@ -520,10 +524,10 @@ pub(crate) unsafe fn add(owner: Owner, msr: u32) -> Result<Slot> {
     }
     let _lock = LOCK.lock();
 
-    // Before the MSR is touched: the MSR of another owner may hold a guest's value.
+    // First, before the MSR is accessed: the MSR of another owner may hold a guest's value.
     let slot = SLOTS.add(owner, msr)?;
 
-    // A CPU that comes online later reads the host's value by itself.
+    // A CPU that comes online later reads the host's value in `cpu_up()`.
     write_back(msr)
         .and_then(|()| read_host_everywhere(slot.mask()))
         .inspect_err(|_| {
@@ -532,13 +536,13 @@ pub(crate) unsafe fn add(owner: Owner, msr: u32) -> Result<Slot> {
         .map(|()| slot)
 }
 
-/// Writes the value of an MSR back, to see whether reads or writes fault.
+/// Reads an MSR, and writes the value back, to find out whether reads or writes fault.
 fn write_back(msr: u32) -> Result {
     let token = preempt_disable();
     let msrs = CpuMsrs::<true>::new(&token);
     let value = msrs.read(msr)?;
 
-    // SAFETY: The kernel runs with this value.
+    // SAFETY: The MSR holds this value already.
     unsafe { msrs.write(msr, value) }
 }
 
@@ -564,7 +568,7 @@ pub(crate) fn del(owner: Owner) -> u32 {
 
 /// Removes slots, under the lock, and returns their number.
 ///
-/// No deferred state relies on them: they are not KVM's, or no VM exists.
+/// No deferred state relies on the slots: KVM is not the owner, or no VM exists.
 fn remove(slots: SlotMask) -> u32 {
     if slots.is_empty() {
         return 0;
@@ -580,7 +584,7 @@ fn remove(slots: SlotMask) -> u32 {
                 }
             });
         }
-        // A CPU that is offline was restored on the way there.
+        // `cpu_down()` has restored the CPUs that are offline.
         state.cpu.forget(slots);
         dirty.add(state.cpu.dirty());
     }

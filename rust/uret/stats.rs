@@ -14,28 +14,69 @@ use kernel::{
 
 use crate::{
     registry::{
-        arch::Arch as _,
-        cpu::Counts,
+        arch::{
+            self,
+            Arch as _, //
+        },
         SLOTS,
         STATE, //
     },
-    x86::{
-        fsgs,
-        svm, //
-    },
     Arch, //
 };
+
+/// A column of a table: the name, and the base of the numbers.
+#[derive(Clone, Copy)]
+pub(crate) enum Column {
+    Decimal(&'static str),
+    Hex(&'static str),
+}
+
+use Column::{
+    Decimal,
+    Hex, //
+};
+
+/// Writes a table: a line with the names of the columns, and a line for each row.
+pub(crate) fn write_table<const N: usize>(
+    f: &mut fmt::Formatter<'_>,
+    columns: [Column; N],
+    rows: impl Iterator<Item = [u64; N]>,
+) -> fmt::Result {
+    let mut space = "";
+
+    for column in columns {
+        let (Decimal(name) | Hex(name)) = column;
+
+        write!(f, "{space}{name}")?;
+        space = " ";
+    }
+    writeln!(f)?;
+
+    for row in rows {
+        let mut space = "";
+
+        for (column, value) in columns.into_iter().zip(row) {
+            match column {
+                Decimal(_) => write!(f, "{space}{value}")?,
+                Hex(_) => write!(f, "{space}{value:#x}")?,
+            }
+            space = " ";
+        }
+        writeln!(f)?;
+    }
+    Ok(())
+}
 
 /// `slots`: the MSR of each slot.
 pub(crate) struct SlotList;
 
 impl Writer for SlotList {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "slot msr")?;
-        for (slot, msr) in SLOTS.iter() {
-            writeln!(f, "{} {msr:#x}", slot.index())?;
-        }
-        Ok(())
+        let rows = SLOTS
+            .iter()
+            .map(|(slot, msr)| [slot.index() as u64, u64::from(msr)]);
+
+        write_table(f, [Decimal("slot"), Hex("msr")], rows)
     }
 }
 
@@ -44,21 +85,28 @@ pub(crate) struct Counters;
 
 impl Writer for Counters {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "cpu slot msr written elided restored")?;
-        for (cpu, state) in STATE.possible_cpus() {
-            let cpu = cpu.as_u32();
+        let columns = [
+            Decimal("cpu"),
+            Decimal("slot"),
+            Hex("msr"),
+            Decimal("written"),
+            Decimal("elided"),
+            Decimal("restored"),
+        ];
+        let rows = STATE.possible_cpus().flat_map(|(cpu, state)| {
+            state.cpu.counts().map(move |(slot, msr, counts)| {
+                [
+                    u64::from(cpu.as_u32()),
+                    slot as u64,
+                    u64::from(msr),
+                    counts.written,
+                    counts.elided,
+                    counts.restored,
+                ]
+            })
+        });
 
-            for (slot, msr, counts) in state.cpu.counts() {
-                let Counts {
-                    written,
-                    elided,
-                    restored,
-                } = counts;
-
-                writeln!(f, "{cpu} {slot} {msr:#x} {written} {elided} {restored}")?;
-            }
-        }
-        Ok(())
+        write_table(f, columns, rows)
     }
 }
 
@@ -67,56 +115,26 @@ pub(crate) struct Cpus;
 
 impl Writer for Cpus {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "cpu dirty armed fired fired_other deferred")?;
-        for (cpu, state) in STATE.possible_cpus() {
-            let deferred = u32::from(Arch::is_deferred_on(cpu));
-            let (cpu, dirty) = (cpu.as_u32(), state.cpu.dirty().0);
-            let (fired, other) = (state.fired.get(), state.fired_other.get());
-            let armed = u32::from(state.is_armed());
+        let columns = [
+            Decimal("cpu"),
+            Hex("dirty"),
+            Decimal("armed"),
+            Decimal("fired"),
+            Decimal("fired_other"),
+            Decimal("deferred"),
+        ];
+        let rows = STATE.possible_cpus().map(|(cpu, state)| {
+            [
+                u64::from(cpu.as_u32()),
+                state.cpu.dirty().0 as u64,
+                u64::from(state.is_armed()),
+                state.fired.get(),
+                state.fired_other.get(),
+                u64::from(Arch::is_deferred_on(cpu)),
+            ]
+        });
 
-            writeln!(f, "{cpu} {dirty:#x} {armed} {fired} {other} {deferred}")?;
-        }
-        Ok(())
-    }
-}
-
-/// `fsgs`: the counters of the FS and GS of vCPUs on each CPU.
-pub(crate) struct FsgsCounts;
-
-impl Writer for FsgsCounts {
-    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "cpu deferred cancelled restored flushed taken")?;
-        for (cpu, counts) in fsgs::counts().possible_cpus() {
-            let (deferred, cancelled) = (counts.deferred.get(), counts.cancelled.get());
-            let (restored, flushed) = (counts.restored.get(), counts.flushed.get());
-            let (cpu, taken) = (cpu.as_u32(), counts.taken.get());
-
-            writeln!(
-                f,
-                "{cpu} {deferred} {cancelled} {restored} {flushed} {taken}"
-            )?;
-        }
-        Ok(())
-    }
-}
-
-/// `svm`: the counters of the VMLOAD/VMSAVE state of vCPUs on each CPU.
-pub(crate) struct SvmCounts;
-
-impl Writer for SvmCounts {
-    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "cpu switched_in loaded saved restored ineligible")?;
-        for (cpu, counts) in svm::counts().possible_cpus() {
-            let (switched_in, loaded) = (counts.switched_in.get(), counts.loaded.get());
-            let (saved, restored) = (counts.saved.get(), counts.restored.get());
-            let (cpu, ineligible) = (cpu.as_u32(), counts.ineligible.get());
-
-            writeln!(
-                f,
-                "{cpu} {switched_in} {loaded} {saved} {restored} {ineligible}"
-            )?;
-        }
-        Ok(())
+        write_table(f, columns, rows)
     }
 }
 
@@ -130,9 +148,7 @@ pub(crate) struct Stats {
     #[pin]
     cpus: File<Cpus>,
     #[pin]
-    fsgs: File<FsgsCounts>,
-    #[pin]
-    svm: File<SvmCounts>,
+    arch: <Arch as arch::Arch>::Stats,
     dir: Dir,
 }
 
@@ -144,8 +160,7 @@ impl Stats {
             slots <- dir.read_only_file(c"slots", SlotList),
             counters <- dir.read_only_file(c"counters", Counters),
             cpus <- dir.read_only_file(c"cpus", Cpus),
-            fsgs <- dir.read_only_file(c"fsgs", FsgsCounts),
-            svm <- dir.read_only_file(c"svm", SvmCounts),
+            arch <- Arch::stats(&dir),
             dir: dir.clone(),
         })
     }

@@ -27,7 +27,7 @@ module! {
     type: Uret,
     name: "uret",
     authors: ["uret developers"],
-    description: "Just-in-time switching of user-mode MSRs",
+    description: "Just-in-time switching of guest state",
     license: "GPL",
 }
 
@@ -36,8 +36,8 @@ struct Hotplug;
 
 impl Hotplug {
     fn new() -> Result<Self> {
-        // SAFETY: The module's initializer calls this once. The callbacks may be called in the context
-        // in which they are.
+        // SAFETY: Only the initializer of the module calls this, once. The contexts of CPU hotplug
+        // and of system sleep allow both callbacks.
         to_result(unsafe { bindings::uret_hotplug_init(Some(cpu_up), Some(cpu_down)) })?;
         Ok(Self)
     }
@@ -71,8 +71,8 @@ struct Uret {
 impl kernel::InPlaceModule for Uret {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            // SAFETY: Called once, and before any function of the module can be: users are modules
-            // that depend on this one, or, where the registry is built in, are initialized later.
+            // SAFETY: Called once, before all other functions of the registry: users are modules
+            // that depend on this module, or built-in code that is initialized later.
             registration: unsafe { registry::Registration::new() }?,
             hotplug: Hotplug::new()?,
             stats <- stats::Stats::new(),

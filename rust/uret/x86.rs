@@ -1,20 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! x86: MSRs, and KVM's state that is deferred on this architecture.
+//! x86: access to MSRs, and the state of KVM that is deferred.
 
 use kernel::{
     bindings,
     cpu::CpuId,
-    lazy_fsgs,
-    msr::{
-        self,
-        Msr, //
-    },
+    debugfs::Dir,
     preempt::{
         NotInNmi,
         PreemptDisabled, //
     },
-    prelude::*, //
+    prelude::*,
+    x86::{
+        lazy_fsgs,
+        msr::{
+            self,
+            Msr, //
+        }, //
+    }, //
 };
 
 use crate::registry::{
@@ -24,9 +27,10 @@ use crate::registry::{
 
 mod abi;
 mod deferral;
-pub(crate) mod fsgs;
+mod fsgs;
 mod kvm;
-pub(crate) mod svm;
+mod stats;
+mod svm;
 mod trace;
 mod vmload;
 mod vmx;
@@ -58,7 +62,7 @@ impl<const TRACED: bool> MsrOps for CpuMsrs<'_, TRACED> {
     }
 }
 
-/// MSRs that `__switch_to()` switches with the task, and GSBASE, which is the kernel's.
+/// The MSRs that `__switch_to()` switches with the task, and GSBASE, which the kernel uses.
 const BASES: [u32; 3] = [
     bindings::MSR_FS_BASE,
     bindings::MSR_GS_BASE,
@@ -67,6 +71,7 @@ const BASES: [u32; 3] = [
 
 impl Arch for X86 {
     type Msrs<'a, const TRACED: bool> = CpuMsrs<'a, TRACED>;
+    type Stats = stats::Stats;
 
     #[inline(always)]
     fn writes_are_traced() -> bool {
@@ -88,5 +93,9 @@ impl Arch for X86 {
 
     fn flush_deferred(not_in_nmi: &NotInNmi) {
         lazy_fsgs::flush(not_in_nmi);
+    }
+
+    fn stats(dir: &Dir) -> impl PinInit<stats::Stats, Error> {
+        stats::Stats::new(dir)
     }
 }

@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034
-# What the scripts in this folder share: where things are, how stages report, and the toolchain.
+# Shared by the scripts in tools/uret: paths, stages with logs, the toolchain, and kernel builds.
 
 set -euo pipefail
 
@@ -20,8 +20,8 @@ die()
 	exit 1
 }
 
-# stage NAME ADVICE COMMAND...: runs the command with a log, shows that it is alive, and says how long it
-# took; on failure shows the end of the log and the advice.
+# stage NAME ADVICE COMMAND...: runs the command with the output in a log, and prints progress and duration.
+# On failure, prints the end of the log and the advice, and exits.
 stage()
 {
 	local name=$1 advice=$2
@@ -30,25 +30,25 @@ stage()
 	end_stage "$name" "$advice"
 }
 
-# The first half, after which the command runs in the background.
+# begin_stage NAME COMMAND...: starts the command of a stage in the background
 declare -A STAGE_START STAGE_STATUS
 begin_stage()
 {
 	local name=$1 log=$LOGS/${1// /-}.log status
 	shift
 	STAGE_START[$name]=$SECONDS
-	# Not as a condition, in which bash would go on after errors.
+	# Not as a condition: there, bash ignores errors in spite of "set -e".
 	exec {status}< <(("$@") >"$log" 2>&1 </dev/null & wait $! && echo 0 $SECONDS || echo $? $SECONDS)
 	STAGE_STATUS[$name]=$status
 }
 
-# The second half, which waits for the command.
+# end_stage NAME ADVICE: waits for the command, and reports as stage does
 end_stage()
 {
 	local name=$1 advice=$2 log=$LOGS/${1// /-}.log fd=${STAGE_STATUS[$1]} status end built
 	printf '%-38s' "$name ..."
 	while :; do
-		read -r -t 10 -u "$fd" status end && break || [ $? -gt 128 ] || die "$name was ended from outside"
+		read -r -t 10 -u "$fd" status end && break || [ $? -gt 128 ] || die "$name was killed"
 		if [ -t 1 ]; then
 			built=$(grep -cE '^  [A-Z]+ ' "$log" || true)
 			printf '\r%-38s %4d s   %s' "$name ..." $((SECONDS - STAGE_START[$name])) \
@@ -66,11 +66,11 @@ end_stage()
 	fi
 	printf ' FAILED after %d s\n' $end
 	{ head -n -25 "$log" | { grep -E '(error|Error)\b' || true; } | head -n 10; tail -n 25 "$log"; } | our_paths | sed 's/^/  | /'
-	printf '%s failed; the whole log is %s.\n%s\n' "$name" "${log#"$TOP"/}" "$advice" >&2
+	printf '%s failed; the whole log is in %s.\n%s\n' "$name" "${log#"$TOP"/}" "$advice" >&2
 	exit 1
 }
 
-# Names our files, in messages of the compilers, by where they are in this repository.
+# In compiler messages, replaces paths in the source tree by the paths in this repository.
 our_paths()
 {
 	local source=${SOURCE:-none}
@@ -79,23 +79,23 @@ our_paths()
 			sed "s#.*#s|$source/&|$TOP/&|g#")
 }
 
-# Takes the lock on the cache, which clones share, until the script ends.
+# Locks the cache, which all clones of this repository share, until the script ends.
 lock_cache()
 {
 	exec 9>"$CACHE/lock"
 	flock -n 9 || { echo "waiting for another build to finish ..." >&2; flock 9; }
 }
 
-# Sets DISTRO, PACKAGES and the toolchain. The kernel wants rustc >= 1.85, bindgen >= 0.71.1 and
-# LLVM >= 17; the same LLVM as rustc's lets the C helpers be inlined into Rust.
+# Sets DISTRO, PACKAGES and the toolchain. The kernel needs rustc >= 1.85, bindgen >= 0.71.1 and
+# LLVM >= 17. To inline C helpers into Rust, clang and rustc must have the same LLVM version.
 toolchain()
 {
 	local common="bc bison flex make gcc libc6-dev libelf-dev libssl-dev cpio kmod xz-utils git rsync
 		busybox-static qemu-system-x86 seabios bochs bochs-term bochsbios vgabios
 		xorriso isolinux syslinux-common util-linux procps python3 python3-git python3-ply
-		perl shellcheck gcc-multilib uuid-dev"
+		perl shellcheck gcc-multilib uuid-dev python3-sphinx"
 
-	[ "$(uname -m)" = x86_64 ] || die "this needs an x86-64 machine, not $(uname -m)"
+	[ "$(uname -m)" = x86_64 ] || die "only x86-64 is supported, not $(uname -m)"
 	# shellcheck disable=SC1091
 	DISTRO=$(. /etc/os-release && echo "$ID-${VERSION_ID:-}")
 	case $DISTRO in
@@ -110,13 +110,13 @@ toolchain()
 		BINDGEN=/usr/bin/bindgen
 		;;
 	*)
-		die "only Debian 12 and 13 are known here, this is $DISTRO" \
-			"See README.md, \"On another distribution\", for what to install by hand."
+		die "only Debian 12 and 13 are supported, not $DISTRO" \
+			"For another distribution, extend toolchain() in tools/uret/lib.sh and tools/uret/setup/deps.sh."
 		;;
 	esac
 	PACKAGES="$PACKAGES clang-$LLVM_VERSION lld-$LLVM_VERSION llvm-$LLVM_VERSION libclang-$LLVM_VERSION-dev"
 	export BINDGEN
-	# Not a rustup toolchain that comes first in PATH: it would lack rust-src.
+	# Full paths, as a rustup toolchain that is first in PATH may lack rust-src.
 	KMAKE=(LLVM=-"$LLVM_VERSION" RUSTC=/usr/bin/rustc HOSTRUSTC=/usr/bin/rustc
 		RUSTDOC=/usr/bin/rustdoc RUSTFMT=/usr/bin/rustfmt CLIPPY_DRIVER=/usr/bin/clippy-driver
 		BINDGEN="$BINDGEN"
@@ -125,7 +125,8 @@ toolchain()
 		CARGO_TARGET_DIR="$CACHE/cargo-target" /usr/bin/cargo)
 }
 
-# Sets SOURCE, the patched tree, and KBUILD, its build folder; and the same without the patches.
+# Sets SOURCE, the patched source tree, and the build folder KBUILD; UNPATCHED_SOURCE and UNPATCHED, the
+# same without the series; and BUILTIN, the build folder of the kernel with KVM built in.
 paths()
 {
 	local key=archive
@@ -145,13 +146,13 @@ paths()
 	BUILTIN=$CACHE/build-builtin-$key-$DISTRO
 }
 
-# Those of the kernel's own x86 selftests that are about FS, GS and what goes with them. Not so
-# sysret_ss_attrs: QEMU runs user code as the kernel's there; nor those that single-step system calls:
-# Bochs single-steps the kernel, which warns.
+# The x86 selftests of the kernel that test FS, GS and related state. Left out: sysret_ss_attrs, as QEMU
+# executes user code in kernel mode there; tests that single-step system calls, as Bochs then single-steps
+# the kernel, which warns.
 X86_TESTS=$(echo fsgsbase_64 sysret_rip_64 \
 	{fsgsbase_restore,ldt_gdt,sigreturn,ptrace_syscall,ioperm,iopl,check_initial_reg_state}_{32,64})
 
-# cargo_do COMMAND PACKAGE...: for our own tools
+# cargo_do COMMAND PACKAGE...: runs cargo for packages of tools/uret
 cargo_do()
 {
 	local command=$1
@@ -159,7 +160,7 @@ cargo_do()
 	"${CARGO[@]}" "$command" --release --locked --manifest-path "$TOOLS/Cargo.toml" "${@/#/-p}"
 }
 
-# Gets everything to where it can be booted, and sets HARNESS besides what toolchain and paths set.
+# Installs, downloads and builds everything needed for a boot. Calls toolchain and paths; sets HARNESS.
 setup()
 {
 	"$SETUP/deps.sh"
@@ -172,13 +173,13 @@ setup()
 	stage "harness" "Is crates.io reachable?" cargo_do build uret-harness
 }
 
-# The plugin, for the API that this QEMU has. Sets PLUGIN.
+# Builds the plugin for the API version of the installed QEMU. Sets PLUGIN.
 plugin()
 {
 	local version api
 	version=$(qemu-system-x86_64 --version | sed -n 's/.*version \([0-9]*\).*/\1/p')
 	if [ "$version" -lt 6 ]; then
-		die "QEMU $version is too old to count with" "Install 7.2 or later: Debian 12 has that in qemu-system-x86."
+		die "QEMU $version is too old for the plugin" "Install QEMU 7.2 or later; Debian 12 has qemu-system-x86 7.2."
 	elif [ "$version" -lt 9 ]; then
 		api="api-v1"
 	else
@@ -190,7 +191,7 @@ plugin()
 		--no-default-features --features "$api" --target-dir "$CACHE/cargo-target/$api"
 }
 
-# has_lines CONFIG LINE...: checks that a configuration has all of these lines
+# has_lines CONFIG LINE...: checks that a configuration has each line
 has_lines()
 {
 	local config=$1 line
@@ -200,23 +201,40 @@ has_lines()
 	done
 }
 
-# merge_fragment SOURCE OUT ARCH: configures with OUT/fragment on top of tinyconfig. With SAME_KCONFIG=1, keeps
-# the configuration of an earlier call, as no Kconfig file has changed since.
+# kernel_make SOURCE OUT ARGUMENTS...: runs make in a kernel source, with the build folder OUT
+kernel_make()
+{
+	local source=$1 out=$2
+	shift 2
+	make -C "$source" O="$out" "-j$(($(nproc) + 1))" "${KMAKE[@]}" "$@"
+}
+
+# build_kernel SOURCE OUT [-s]: builds the kernel and the modules, and installs the modules into OUT/root
+build_kernel()
+{
+	kernel_make "$@" bzImage modules
+	rm -rf "$2/root/lib/modules"
+	kernel_make "$@" modules_install INSTALL_MOD_PATH="$2/root" INSTALL_MOD_STRIP=1 DEPMOD=true
+	depmod -b "$2/root" "$(cat "$2/include/config/kernel.release")"
+}
+
+# merge_fragment SOURCE OUT ARCH: configures with OUT/fragment on top of tinyconfig. SAME_KCONFIG=1 keeps
+# the configuration of the previous call, for an unchanged Kconfig.
 merge_fragment()
 {
-	local kmake=(make -s -C "$1" O="$2" ARCH="$3" "${KMAKE[@]}")
+	local kmake=(kernel_make "$1" "$2" -s ARCH="$3")
 	[ -z "${SAME_KCONFIG:-}" ] || [ ! -f "$2/.config" ] || return 0
 	"${kmake[@]}" tinyconfig
 	(cd "$1" && ARCH=$3 scripts/kconfig/merge_config.sh -m -O "$2" "$2/.config" "$2/fragment")
 	"${kmake[@]}" olddefconfig
 }
 
-# build_configuration SOURCE OUT ARCH TARGETS... : SYMBOL=VALUE...: see matrix.config
+# build_configuration SOURCE OUT ARCH TARGETS... : SYMBOL=VALUE...: builds a line of matrix.config
 build_configuration()
 {
 	local source=$1 out=$2 arch=$3 targets=() line symbol
 	shift 3
-	local kmake=(make -s -C "$source" O="$out" ARCH="$arch" "-j$(($(nproc) + 1))" "${KMAKE[@]}")
+	local kmake=(kernel_make "$source" "$out" -s ARCH="$arch")
 	while [ "$1" != : ]; do
 		targets+=("$1")
 		shift
@@ -224,7 +242,7 @@ build_configuration()
 	shift
 	mkdir -p "$out"
 	printf 'CONFIG_%s\n' "$@" >"$out/fragment"
-	# Stock user-mode Linux has a warning.
+	# Stock user-mode Linux builds with a warning.
 	[ "$arch" = um ] || echo CONFIG_WERROR=y >>"$out/fragment"
 	merge_fragment "$source" "$out" "$arch"
 	while read -r line; do
@@ -235,22 +253,31 @@ build_configuration()
 		esac || { echo "not in the configuration: $line"; return 1; }
 	done <"$out/fragment"
 	"${kmake[@]}" prepare "${targets[@]}"
+	grep -qx CONFIG_KVM_URET=y "$out/.config" || calls_nothing "$out"
 }
 
-# end_matrix_stage NAME OUT: ends the stage of that name, which build_configuration must have passed
-# without a warning
+# calls_nothing OUT: checks that KVM without CONFIG_KVM_URET calls no function of uret
+calls_nothing()
+{
+	local kvm_objects
+	mapfile -t kvm_objects < <(find "$1/arch/x86/kvm" -name '*.o' 2>/dev/null)
+	[ ${#kvm_objects[@]} = 0 ] ||
+		! nm -u "${kvm_objects[@]}" | grep -E ' (uret_|__svm_vcpu_run_deferred)'
+}
+
+# end_matrix_stage NAME OUT: waits for build_configuration in stage NAME, and fails on a warning
 end_matrix_stage()
 {
 	end_stage "$1" "See tools/uret/config/matrix.config."
-	# One is stock's own, in user-mode Linux.
+	# Ignore the warning of stock user-mode Linux.
 	if grep -iE 'warning:|error:' "$LOGS/${1// /-}.log" | grep -v 'asm-generic/io.h.*null-pointer-arithmetic'; then
-		# make would not compile, and warn, again.
+		# Remove the objects, so that the next make compiles and warns again.
 		rm -rf "$2"
 		die "$1 builds with warnings"
 	fi
 }
 
-# For what changes the kernel's source for a while: takes the lock, and sees to it that it is as before in the end.
+# For scripts that change the source tree temporarily: takes the lock, and undoes the changes at exit.
 begin_changes()
 {
 	lock_cache
@@ -261,13 +288,9 @@ begin_changes()
 
 undo_change() { git -C "$SOURCE" checkout -q .; }
 
-# Builds what was changed, and an initramfs of its modules.
+# build_changed FILE: builds the changed source tree, and writes an initramfs with the modules to FILE
 build_changed()
 {
-	local kmake=(make -s -C "$SOURCE" O="$KBUILD" "-j$(($(nproc) + 1))" "${KMAKE[@]}")
-	"${kmake[@]}" bzImage modules
-	rm -rf "$KBUILD/root/lib/modules"
-	"${kmake[@]}" modules_install INSTALL_MOD_PATH="$KBUILD/root" INSTALL_MOD_STRIP=1 DEPMOD=true
-	depmod -b "$KBUILD/root" "$(cat "$KBUILD/include/config/kernel.release")"
+	build_kernel "$SOURCE" "$KBUILD" -s
 	"$SETUP/initrd.sh" "$1"
 }

@@ -1,18 +1,28 @@
 #!/bin/bash
-# Sets everything up and boots it.
+# Builds a kernel and an initramfs, and boots both in the emulators.
 #
 #	run.sh demo | check | bench | shell
-#	run.sh unit			the tests of the rules, on this machine
-#	run.sh report FILE		make a report of what switch_perf_test.sh has written; boots nothing
-#	run.sh boot ARGUMENTS...	one boot, see "uret-harness boot --help"
+#	run.sh unit			the KUnit tests of the rules, on this machine
+#	run.sh report FILE		a report of the output of switch_perf_test.sh; boots nothing
+#	run.sh boot ARGUMENTS...	one boot, see "uret-harness run --help"
 
 . "$(dirname "$0")/lib.sh"
 
-# The tests of KVM's own that run here: all but those of a list.
+# kvm_list FILE NAME: lists the KVM selftests, without the tests in FILE, in build/NAME
 kvm_list()
 {
 	(cd "$KBUILD/selftests/kvm" && find . -type f -perm /111 ! -name '*.sh' ! -name '*.so' -printf '%P\n') |
 		LC_ALL=C sort | grep -vxFf <(sed 's/#.*//;s/[[:space:]]*$//' "$1" | grep .) >"$BUILD/$2"
+}
+
+# wanted NAME...: whether ONLY selects one of these runs
+wanted()
+{
+	local name
+	for name; do
+		[[ $name == *"${ONLY:-}"* || ${ONLY:-} == "$name: "* ]] && return
+	done
+	return 1
 }
 
 case ${1:-} in
@@ -44,15 +54,18 @@ demo)
 	;;
 check)
 	stage "harness tests" "See the log." cargo_do test uret-harness uret-count uret-unit
-	if [ "$VARIANT" = debug ]; then
-		options=(--slow 6)
-	else
+	options=()
+	[ "$VARIANT" = release ] || options+=(--slow 6)
+	if [ "$VARIANT" = release ] && wanted "svm: count-check"; then
 		plugin
-		options=(--plugin "$PLUGIN")
+		options+=(--plugin "$PLUGIN")
 	fi
-	if [ "$VARIANT" = release ] && [ -z "${QUICK:-}" ]; then
+	if [ "$VARIANT" = release ] && [ -z "${QUICK:-}" ] &&
+		wanted "svm (KVM built in): "{demo,doctests} "vmx (KVM built in): "{demo,doctests}; then
 		"$SETUP/builtin.sh"
 		options+=(--builtin "$BUILTIN/arch/x86/boot/bzImage")
+	fi
+	if [ "$VARIANT" = release ] && [ -z "${QUICK:-}" ] && wanted {svm,vmx}": kvm@"{stock,uret}; then
 		for emulator in qemu bochs; do
 			stage "KVM selftests for $emulator" "See the log." kvm_list \
 				"$CONFIG/kvm-selftests.$emulator" "kvm-$emulator.list"
@@ -71,7 +84,8 @@ bench)
 		MODULES=$UNPATCHED/root stage "initramfs, unpatched" "See the log." "$SETUP/initrd.sh" "$BUILD/initrd-unpatched"
 		set -- "$@" --unpatched-kernel "$UNPATCHED/arch/x86/boot/bzImage" --unpatched-initrd "$BUILD/initrd-unpatched"
 	fi
-	echo "Measuring in both emulators: a few minutes."
+	[ -z "${PUBLISH:-}" ] || set -- "$@" --publish "$TOP"
+	echo "Measuring in both emulators: 10 to 20 minutes."
 	exec "${run[@]}" bench --plugin "$PLUGIN" --out "$BUILD/bench" "$@"
 	;;
 *)

@@ -3,8 +3,8 @@
 #define ARCH_X86_KVM_FSGS_H
 
 /*
- * Deferral of FS and GS, and of the state that KVM switches along, while the thread of a
- * vCPU is scheduled out for kernel threads.
+ * Deferral of FS and GS, and of the state that KVM switches with FS and GS, while the thread
+ * of a vCPU is scheduled out for kernel threads.
  */
 
 #include <linux/cpufeature.h>
@@ -67,15 +67,15 @@ static __always_inline void kvm_fsgs_defer(struct kvm_vcpu *vcpu, bool saved)
 /* Cancel the deferral.  The caller restores the host's. */
 static __always_inline void kvm_fsgs_cancel(struct kvm_vcpu *vcpu)
 {
-	/* A deferral is on this CPU, and no other CPU writes this. */
+	/* If deferred, then on this CPU, so that no other CPU writes lazy.cpu. */
 	if (unlikely(data_race(vcpu->arch.fsgs.lazy.cpu) != -1))
 		uret_fsgs_cancel(&vcpu->arch.fsgs);
 }
 
 /*
- * Take FS and GS from the CPU that has them, if any.  Returns whether that was done without
- * a call of @to_host: that CPU does not need the vCPU to restore the host's.  Preemption is
- * disabled.
+ * Take FS and GS from the CPU where the restore is deferred, if any.  Returns true if that
+ * was done without a call of @to_host: that CPU then restores the host's without the vCPU.
+ * Preemption is disabled.
  */
 static inline bool kvm_fsgs_take(struct kvm_vcpu *vcpu)
 {
@@ -85,7 +85,7 @@ static inline bool kvm_fsgs_take(struct kvm_vcpu *vcpu)
 /*
  * The thread was scheduled in, possibly on another CPU.  Another thread may have installed
  * an LDT meanwhile: then restore, so that the vCPU prepares the next entry with the LDT.
- * Returns as kvm_fsgs_take().
+ * Returns the result of kvm_fsgs_take(), or false.
  */
 static __always_inline bool kvm_fsgs_load(struct kvm_vcpu *vcpu, int cpu)
 {
@@ -120,7 +120,7 @@ static inline bool kvm_fsgs_load(struct kvm_vcpu *vcpu, int cpu)
 }
 
 #ifndef CONFIG_X86_64
-/* Nothing is deferred there. */
+/* 32-bit kernels defer nothing. */
 static inline void current_save_fsgs(void) {}
 #endif
 #endif

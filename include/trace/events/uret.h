@@ -17,8 +17,8 @@
  * @URET_FSGS_RESTORE: the host's were restored for another user task
  * @URET_FSGS_FLUSH: the host's were restored for another reason: the vCPU migrates, or
  *	the CPU goes down
- * @URET_FSGS_TAKE: the vCPU, which is on the current CPU now, took them from another CPU
- *	without an IPI
+ * @URET_FSGS_TAKE: the vCPU, which is on the current CPU now, took FS and GS from another
+ *	CPU without an IPI
  */
 enum uret_fsgs_event {
 	URET_FSGS_DEFER,

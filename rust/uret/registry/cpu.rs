@@ -187,7 +187,8 @@ impl Cpu {
         Ok(())
     }
 
-    /// Atomic, as other CPUs and interrupts change other bits.
+    /// Changes the bit of a slot in `initialized`. Atomic, as other CPUs and interrupts change
+    /// other bits.
     fn set_initialized(&self, slot: Slot, initialized: bool) {
         if self.initialized().contains(slot) != initialized {
             let bit = slot.mask().0;
@@ -217,7 +218,7 @@ impl Cpu {
         Ok(SetOutcome::Dirty)
     }
 
-    /// A set to the host's value is rare: keep it out of line.
+    /// Makes a slot clean. Out of line, as a set to the host's value is rare.
     #[cold]
     #[inline(never)]
     fn clear_dirty(&self, slot: Slot) {
@@ -333,7 +334,7 @@ impl Cpu {
             self.restored.at(slot).inc();
             msrs.event(Event::Restore, slot, &self.msr, host);
         }
-        // INVARIANT: Each MSR holds the host's value, except for failed ones.
+        // INVARIANT: Each MSR holds the host's value, except for the slots in `failed`.
         self.dirty.clear(slots.without(failed).0);
         if failed.is_empty() {
             Ok(())
@@ -342,8 +343,8 @@ impl Cpu {
         }
     }
 
-    /// Makes each slot of `slots` that is not dirty uninitialized, and resets the counters. Any CPU may
-    /// call this while no CPU sets these slots.
+    /// Makes each slot of `slots` that is not dirty uninitialized, and resets the counters. Any CPU
+    /// may call this while no CPU sets these slots.
     pub(crate) fn forget(&self, slots: SlotMask) {
         for slot in slots.without(self.dirty()).and(self.initialized()).iter() {
             for counters in [&self.written, &self.elided, &self.restored] {

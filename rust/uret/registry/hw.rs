@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Access to MSRs, as the rules see it.
+//! The access to MSRs that the rules of a CPU need.
 
 use kernel::{
     prelude::*,
@@ -36,7 +36,7 @@ pub(crate) trait MsrOps {
     /// restored before the CPU returns to user mode.
     unsafe fn write(&self, msr: u32, value: u64) -> Result;
 
-    /// Reports an event after it has happened. The MSR is `msrs[slot]`; only an implementation that
-    /// traces loads it.
+    /// Reports an event that has happened. `msrs` has the MSR of `slot`; only an implementation
+    /// that traces reads `msrs`.
     fn event(&self, _event: Event, _slot: Slot, _msrs: &PerSlot<Atomic<u32>>, _value: u64) {}
 }

@@ -4,7 +4,7 @@
 
 use core::num::NonZero;
 
-/// How many slots there are: one per bit of a machine word.
+/// The number of slots: one per bit of a machine word.
 pub(crate) const MAX_SLOTS: usize = kernel::bindings::URET_MAX_SLOTS as usize;
 
 /// The number of a slot.
@@ -26,7 +26,7 @@ impl Slot {
     /// Returns the number.
     #[inline(always)]
     pub(crate) fn index(self) -> usize {
-        // This costs nothing where the compiler knows the range.
+        // The compiler leaves the modulo out where the range is known.
         self.0 % MAX_SLOTS
     }
 
@@ -82,7 +82,7 @@ impl SlotMask {
             let bit = NonZero::new(word)?.trailing_zeros() as usize;
 
             word &= word.wrapping_sub(1);
-            // INVARIANT: A machine word has no more bits.
+            // INVARIANT: The number of a bit of a machine word is less than `MAX_SLOTS`.
             Some(Slot(bit))
         })
     }
@@ -90,8 +90,8 @@ impl SlotMask {
 
 /// One value per slot.
 ///
-/// An array per kind of value, rather than one array of structures, needs no arithmetic to reach an
-/// entry, and the first eight slots share a cache line.
+/// An array per kind of value needs no arithmetic to find an entry, in contrast to an array of
+/// structures, and the first eight slots share a cache line.
 pub(crate) struct PerSlot<T>([T; MAX_SLOTS]);
 
 impl<T> PerSlot<T> {

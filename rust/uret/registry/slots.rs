@@ -44,7 +44,7 @@ struct Entry {
 
 /// The slots of all owners.
 ///
-/// Changes need a lock of the caller's; any context may read.
+/// The caller must have a lock for changes. Any context may read.
 ///
 /// # Invariants
 ///
@@ -124,7 +124,7 @@ impl Slots {
 
         entry.msr.store(msr, Relaxed);
         entry.owner.store(owner.0, Relaxed);
-        // INVARIANT: The release comes after the entry is complete.
+        // INVARIANT: The entry is complete before the slot is in `used`, by the release.
         self.used.store(self.used().0 | slot.mask().0, Release);
         Ok(slot)
     }

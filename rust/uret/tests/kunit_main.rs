@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! KUnit tests of the rules, with fake MSRs, as hardware does not fault on demand. `msr_kunit.c` tests
-//! the module with the MSRs of the CPU.
+//! KUnit tests of the rules, with fake MSRs that fault on demand. `msr_kunit.c` tests the module
+//! with the MSRs of the CPU.
 
 use kernel::prelude::*;
 
@@ -199,7 +199,7 @@ mod cpu_tests {
         }
     }
 
-    /// Returns a CPU whose slots 0 to 3 are initialized, on the heap as it is large.
+    /// Returns a CPU with slots 0 to 3 initialized, on the heap, as a `Cpu` is large.
     fn cpu(msrs: &Msrs) -> Result<KBox<Cpu>> {
         let cpu = KBox::new(Cpu::new(), GFP_KERNEL)?;
 
@@ -253,7 +253,7 @@ mod cpu_tests {
         cpu.set(&msrs, 0, 5, ALL)?;
         cpu.set(&msrs, 2, 5, ALL)?;
         assert!(cpu.dirty().0 == 0b101);
-        // A set that leaves other slots dirty, and a set that leaves none.
+        // A set that leaves another slot dirty, and a set that leaves no slot dirty.
         cpu.set(&msrs, 0, 100, ALL)?;
         assert!(cpu.dirty().0 == 0b100);
         cpu.set(&msrs, 2, 100, ALL)?;
@@ -294,7 +294,7 @@ mod cpu_tests {
         Ok(())
     }
 
-    /// Returns values of all bits of some slots, on the heap as they are large.
+    /// Returns values of all bits of some slots, on the heap, as `Values` is large.
     fn values(wanted: &[(usize, u64)]) -> Result<KBox<Values>> {
         let mut values = KBox::new(Values::default(), GFP_KERNEL)?;
 
@@ -311,7 +311,7 @@ mod cpu_tests {
         let cpu = cpu(&msrs)?;
         let mut wanted = values(&[(0, 5), (1, 100), (3, 7)])?;
 
-        // The data of a slot that is not to be loaded is ignored.
+        // The data of a slot that is not in `load` is ignored.
         wanted.data[2] = 9;
         cpu.set_values(&msrs, &wanted)?;
         assert!(msrs.values.each_ref().map(Cell::get) == [5, 100, 100, 7]);
@@ -604,7 +604,7 @@ mod vmload_tests {
         let mut state = State::NEW;
 
         enter(&mut state, &cpu);
-        // The write may be of a part of the state: VMSAVE must come first.
+        // VMSAVE must come first, as the write may be of a part of the state only.
         state.sync_for_write(&cpu)?;
         assert!(state.vmcb == Vmcb::NeedsVmload && state.loaded && cpu.counts() == (1, 1, 0));
         state.sync_for_write(&cpu)?;
@@ -612,7 +612,7 @@ mod vmload_tests {
         assert!(cpu.counts() == (1, 1, 0));
         assert!(enter(&mut state, &cpu));
         state.sync_for_write(&cpu)?;
-        // VMSAVE here would undo the write.
+        // A VMSAVE in the restore would overwrite the write.
         state.restore(&cpu)?;
         assert!(state == State::NEW && cpu.counts() == (1, 2, 1));
         Ok(())
@@ -644,7 +644,7 @@ mod vmload_tests {
         state.sync(&cpu)?;
         assert!(state.taken().is_ok() && state == State::NEW);
         assert!(cpu.counts() == (1, 1, 0));
-        // The next CPU loads the state, including a write.
+        // The next CPU loads the state. A state with a write to the VMCB is taken, too.
         assert!(enter(&mut state, &cpu));
         state.sync_for_write(&cpu)?;
         assert!(state.taken().is_ok() && state == State::NEW);
@@ -664,9 +664,8 @@ mod deferral_tests {
     fn deferred(exits: u64) -> Deferral {
         let mut it = Deferral::new(true);
 
-        assert!(it.reenter(exits));
-        it.decide(true);
-        assert!(it.entry == Entry::Deferred && it.fsgs_saved);
+        it.reenter(exits);
+        it.decide(true, true);
         it
     }
 
@@ -690,8 +689,11 @@ mod deferral_tests {
 
     #[test]
     fn reentry_decides_once() {
-        let mut it = deferred(7);
+        let mut it = Deferral::new(true);
 
+        assert!(it.reenter(7));
+        it.decide(true, true);
+        assert!(it == deferred(7) && it.entry == Entry::Deferred && it.fsgs_saved);
         assert!(!it.reenter(8) && it.entry == Entry::Deferred);
     }
 
@@ -699,7 +701,7 @@ mod deferral_tests {
     fn one_exit_since_the_last_load_returns_to_first() {
         let mut it = deferred(7);
 
-        // The exit that the reentry follows, and another one.
+        // Two exits: the exit before the reentry, and another exit.
         assert!(!it.load(8) && it.entry == Entry::Deferred);
         it.put(false);
         assert!(!it.load(9));
@@ -715,7 +717,7 @@ mod deferral_tests {
         it.put(false);
         // User mode may have changed FS and GS.
         assert!(it.load(11) && !it.fsgs_saved);
-        it.decide(true);
+        it.decide(true, true);
         assert!(it.entry == Entry::Deferred && it.fsgs_saved);
     }
 
@@ -727,10 +729,15 @@ mod deferral_tests {
         assert!(it.entry == Entry::Ineligible);
         it.put(true);
         assert!(it.load(9));
-        it.decide(false);
-        assert!(it.entry == Entry::Ineligible && !it.reenter(10));
+        it.put(false);
+        assert!(!it.decide(false, true));
+        assert!(it.entry == Entry::Ineligible && !it.fsgs_saved && !it.reenter(10));
         assert!(it.load(11));
-        it.decide(true);
+        // The thread struct holds the selectors now.
+        assert!(!it.decide(true, false));
+        assert!(it.entry == Entry::Ineligible && it.fsgs_saved);
+        assert!(it.load(13));
+        assert!(it.decide(true, true));
         assert!(it.entry == Entry::Deferred);
     }
 

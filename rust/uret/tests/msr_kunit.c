@@ -17,12 +17,12 @@
 #include <linux/uret.h>
 #include <asm/msr.h>
 
-/* Of protection keys for supervisor pages, which the kernel does not use. */
+/* The MSR of protection keys for supervisor pages, which the kernel does not use. */
 #define MSR_PKRS 0x6e1
 
 static int owner, other_owner;
 
-/* An MSR that refuses some value.  Not all emulators have all of them. */
+/* MSRs with a value that the CPU refuses.  Some emulators lack some of these MSRs. */
 static const struct {
 	u32 msr;
 	u64 refused;
@@ -43,7 +43,7 @@ static int uret_test_init(struct kunit *test)
 	int slot = uret_add(&owner, MSR_TSC_AUX);
 
 	if (slot == -EBUSY)
-		kunit_skip(test, "unload kvm first: it uses TSC_AUX");
+		kunit_skip(test, "unload kvm, which uses TSC_AUX");
 	KUNIT_ASSERT_GE(test, slot, 0);
 	test->priv = (void *)(long)slot;
 	return 0;
@@ -189,7 +189,7 @@ static void a_refused_value_changes_nothing(struct kunit *test)
 		uret_drop(&owner);
 		preempt_enable();
 
-		/* Some emulator takes it after all. */
+		/* Some emulators accept the value. */
 		if (!ret)
 			continue;
 		tried = true;
@@ -211,7 +211,7 @@ static void many_are_set_in_spite_of_one(struct kunit *test)
 	preempt_disable();
 	native = hw_tsc_aux();
 	ret[0] = uret_set_values(values);
-	/* A slot that is not there, and one that is not to be loaded. */
+	/* A slot that is not initialized, and data of a slot that is not in @load. */
 	values->load = BIT(URET_MAX_SLOTS - 1);
 	values->data[slot] = 2;
 	ret[1] = uret_set_values(values);
@@ -229,7 +229,7 @@ static void many_are_set_in_spite_of_one(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, ret[2], -ENXIO);
 	KUNIT_EXPECT_EQ(test, hw, 3);
 
-	/* Only some bits of it. */
+	/* With a mask. */
 	values->load = BIT(slot);
 	values->partial = BIT(slot);
 	values->data[slot] = 0xff00;
@@ -315,7 +315,7 @@ static void a_set_in_a_callback_is_refused(struct kunit *test)
 	scoped_guard(irqsave)
 		call_user_return_notifiers(0);
 	hw = hw_tsc_aux();
-	/* The callback is over. */
+	/* Outside of the callback, the set is accepted. */
 	ret = uret_set(set.slot, 4711, ~0ULL);
 	uret_drop(&owner);
 	preempt_enable();
@@ -329,13 +329,13 @@ static void a_full_table_is_an_error(struct kunit *test)
 {
 	int added = 1;
 
-	/* A CPU has not enough MSRs of the kind; some emulators take any. */
+	/* A real CPU has fewer such MSRs; some emulators accept any number. */
 	for (u32 msr = 0x0bad0000; msr < 0x0bad0100 && added < URET_MAX_SLOTS; msr++) {
 		if (uret_add(&other_owner, msr) >= 0)
 			added++;
 	}
 	if (added < URET_MAX_SLOTS)
-		kunit_skip(test, "only %d MSRs here that can be added", added);
+		kunit_skip(test, "only %d MSRs can be added", added);
 	KUNIT_EXPECT_EQ(test, uret_add(&other_owner, MSR_STAR), -ENOSPC);
 	uret_del(&other_owner);
 	KUNIT_EXPECT_GE(test, uret_add(&other_owner, MSR_STAR), 0);
@@ -346,7 +346,7 @@ static void del_restores_every_cpu(struct kunit *test)
 	u64 hw;
 	int cpu, ret;
 
-	/* This thread may leave a CPU dirty behind itself. */
+	/* The CPU stays dirty after this thread has migrated. */
 	preempt_disable();
 	cpu = smp_processor_id();
 	ret = uret_set(tsc_aux_slot(test), 4711, ~0ULL);
@@ -368,7 +368,7 @@ static long set_4711(void *slot)
 	return ret;
 }
 
-/* KVM's own callbacks would see to it, too, if it were there. */
+/* KVM is not loaded, so that only the callbacks of uret restore and read. */
 static void hotplug_restores_and_reads_again(struct kunit *test)
 {
 	unsigned int cpu = cpumask_last(cpu_online_mask);
@@ -383,7 +383,7 @@ static void hotplug_restores_and_reads_again(struct kunit *test)
 	uret_del(&owner);
 	KUNIT_EXPECT_EQ(test, uret_find(MSR_TSC_AUX), -ENOENT);
 
-	/* The CPU does not know that one yet. */
+	/* The CPU is offline, and reads the host's value of this slot when it comes online. */
 	slot = uret_add(&owner, MSR_TSC_AUX);
 	KUNIT_EXPECT_GE(test, slot, 0);
 	KUNIT_ASSERT_EQ(test, add_cpu(cpu), 0);

@@ -10,12 +10,12 @@
  *			writes to jiffies
  *	machine_checks	the number
  *	bad		the first failed check, if any
- *	use_mm		write "PID CPU": a kernel thread uses the memory of that process
- *			on that CPU, and ends
+ *	use_mm		write "PID CPU": a kernel thread on that CPU calls kthread_use_mm()
+ *			with the memory of that process, and ends
  *	deep		write "CPU NR": a kernel thread on that CPU, with little room on its
  *			stack, sends itself NR NMIs while the guest state is loaded
  *
- * C, as Rust has no abstraction for most of this.
+ * This module is in C, as Rust has no abstraction for most of these interfaces.
  */
 
 #include <linux/debugfs.h>
@@ -44,11 +44,11 @@
 
 static ushort port;
 module_param(port, ushort, 0444);
-MODULE_PARM_DESC(port, "an I/O port, to be told of each NMI and machine check");
+MODULE_PARM_DESC(port, "an I/O port to write a byte to for each NMI and machine check");
 
 static char *breakpoint = "";
 module_param(breakpoint, charp, 0444);
-MODULE_PARM_DESC(breakpoint, "the function to have a breakpoint");
+MODULE_PARM_DESC(breakpoint, "the function to set a breakpoint on");
 
 /* Never mapped: a read faults on every CPU and in every emulator. */
 #define NO_ADDRESS	((const void *)-PAGE_SIZE)
@@ -60,20 +60,20 @@ MODULE_PARM_DESC(breakpoint, "the function to have a breakpoint");
 #define DEEP_ROOM	3072
 #define PROFILER_STACK	2560
 
-/* One NMI in so many lets another one come while it is handled. */
+/* One in NESTED_EVERY NMIs raises another NMI in the handler. */
 #define NESTED_EVERY 8
 
 enum place {
 	IN_USER,	/* in user mode */
-	IN_GUEST,	/* in a guest, or on the way there or back */
-	IN_WINDOW,	/* in the vCPU's thread, with the guest state loaded */
-	IN_IDLE,	/* idle, likewise */
-	IN_KTHREAD,	/* in another kernel thread, likewise */
+	IN_GUEST,	/* in a guest, or in the code of an entry or exit */
+	IN_VCPU_THREAD,	/* in the vCPU's thread, with the guest state loaded */
+	IN_IDLE,	/* in the idle task, with the guest state loaded */
+	IN_KTHREAD,	/* in another kernel thread, with the guest state loaded */
 	IN_KERNEL,	/* in the kernel, with the host's state */
 	NR_PLACES,
 };
 
-static const char *const places[] = { "user", "guest", "window", "idle", "kthread", "kernel" };
+static const char *const places[] = { "user", "guest", "loaded", "idle", "kthread", "kernel" };
 
 struct counts {
 	unsigned long nmis[NR_PLACES];
@@ -87,7 +87,7 @@ struct counts {
 
 static DEFINE_PER_CPU(struct counts, counts);
 
-/* The first that was not as it must be. */
+/* The first check that has failed, and the address of the interrupted code. */
 static const char *bad;
 static unsigned long bad_ip;
 
@@ -98,7 +98,7 @@ static void is_bad(const char *check, struct pt_regs *regs)
 	bad_ip = regs->ip;
 }
 
-static bool is_live(void)
+static bool guest_state_is_loaded(void)
 {
 	return this_cpu_read(lazy_fsgs.lazy) && this_cpu_read(lazy_fsgs.restore_tables);
 }
@@ -109,11 +109,11 @@ static enum place where(struct pt_regs *regs)
 		return IN_USER;
 	if (current->flags & PF_VCPU)
 		return IN_GUEST;
-	if (!is_live())
+	if (!guest_state_is_loaded())
 		return IN_KERNEL;
 	if (is_idle_task(current))
 		return IN_IDLE;
-	return current->flags & PF_KTHREAD ? IN_KTHREAD : IN_WINDOW;
+	return current->flags & PF_KTHREAD ? IN_KTHREAD : IN_VCPU_THREAD;
 }
 
 static bool on_interrupt_stack(unsigned long at)
@@ -121,7 +121,7 @@ static bool on_interrupt_stack(unsigned long at)
 	return at - CPU_ENTRY_AREA_BASE < CPU_ENTRY_AREA_MAP_SIZE;
 }
 
-/* Whether the CPU could have found an interrupt stack, and has used one. */
+/* Check the IDT against TR, and the stack of the exception against the IDT. */
 static void look(struct pt_regs *regs)
 {
 	struct desc_ptr idt;
@@ -134,14 +134,14 @@ static void look(struct pt_regs *regs)
 
 	if (ist && tr != GDT_ENTRY_TSS * 8)
 		is_bad("the IDT uses interrupt stacks, but TR is a guest's", regs);
-	/* A nested one finds the stack that the other one has switched to. */
+	/* The entry of the first NMI switches stacks, so that a nested NMI may use that stack. */
 	if (!ist && on_interrupt_stack((unsigned long)regs) && !on_interrupt_stack(regs->sp))
 		is_bad("the CPU has used an interrupt stack, which the IDT does not do", regs);
-	if (user_mode(regs) && (!ist || is_live()))
+	if (user_mode(regs) && (!ist || guest_state_is_loaded()))
 		is_bad("user mode runs with a guest's state", regs);
 }
 
-/* In the middle of __switch_to() the stack is not current's: there is nothing to walk. */
+/* In the middle of __switch_to(), the stack is not current's, and cannot be walked. */
 static bool is_walkable(struct pt_regs *regs)
 {
 	unsigned long stack = (unsigned long)task_stack_page(current);
@@ -151,10 +151,10 @@ static bool is_walkable(struct pt_regs *regs)
 }
 
 /*
- * Where ORC does not know the way, with stock KVM neither: while all registers are
- * pushed, the return address is in one of them; mov %rax, %rsp after that has the ORC
- * data of before; and a task that has not run yet is to return to the first byte of
- * ret_from_fork_asm(), while the unwinder looks before that.
+ * Whether ORC cannot unwind from here, as with stock KVM.  While an entry pushes all
+ * registers, a register has the return address; the mov %rax, %rsp that follows has the
+ * ORC data of the code before it; and a task that has not run yet returns to the first
+ * byte of ret_from_fork_asm(), while the unwinder looks up the byte before that.
  */
 static bool is_trackless(unsigned long from, unsigned long to)
 {
@@ -210,7 +210,7 @@ static bool nest(struct counts *mine, struct pt_regs *regs)
 	return true;
 }
 
-/* Most machine checks show in the kernel's counter only. */
+/* Only the kernel's counter has all machine checks. */
 static void look_for_machine_checks(struct counts *mine)
 {
 	while (mine->machine_checks != this_cpu_read(irq_stat.counts[IRQ_COUNT_MCE_EXCEPTION])) {
@@ -219,7 +219,7 @@ static void look_for_machine_checks(struct counts *mine)
 	}
 }
 
-/* Use stack as a profiler may: for a callchain and its consumer. */
+/* Use as much stack as a profiler: for a callchain and its consumer. */
 static noinline void use_stack(unsigned int bytes)
 {
 	volatile u8 some[256];
@@ -241,8 +241,8 @@ static int on_nmi(unsigned int type, struct pt_regs *regs)
 	if (mine->nesting) {
 		mine->nesting = false;
 		mine->nested++;
-		/* An entry sets orig_ax to -1: the mark tells a latched NMI. */
-		if (regs->orig_ax == NESTING && is_live()) {
+		/* An entry sets orig_ax to -1, so that the mark is only left for a latched NMI. */
+		if (regs->orig_ax == NESTING && guest_state_is_loaded()) {
 			mine->latched++;
 			regs->orig_ax = -1;
 		}
@@ -377,14 +377,14 @@ struct deep {
 	struct completion done;
 };
 
-/* With preemption disabled, so that nothing restores the host's. */
+/* With preemption disabled, so that the guest state stays loaded. */
 static void send_nmis(struct deep *deep)
 {
 	unsigned long *taken = this_cpu_ptr(&counts.nmis[IN_KTHREAD]);
 	int i;
 
 	guard(preempt)();
-	for (i = 0; i < 50 && deep->nr && is_live(); i++) {
+	for (i = 0; i < 50 && deep->nr && guest_state_is_loaded(); i++) {
 		unsigned long before = READ_ONCE(*taken);
 
 		native_apic_mem_write(APIC_ICR, APIC_DEST_SELF | APIC_DM_NMI);
@@ -407,7 +407,7 @@ static noinline void dig(struct deep *deep)
 	(void)some[0];
 }
 
-/* The window is open on this CPU whenever the vCPU sleeps there, and no user task runs. */
+/* The guest state is loaded while the vCPU's thread sleeps and no user task runs here. */
 static int go_deep(void *arg)
 {
 	struct deep *deep = arg;
@@ -453,7 +453,7 @@ static const struct file_operations use_mm_fops = {
 	.write = use_mm_write,
 };
 
-/* Where a function is: kprobes may find any. */
+/* Returns the address of a function, which a kprobe finds even if it is not exported. */
 static unsigned long address_of(const char *function)
 {
 	struct kprobe probe = { .symbol_name = function };

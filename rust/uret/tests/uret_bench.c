@@ -2,19 +2,20 @@
 /*
  * Measures the registry against KVM's own code, for the selftest "switch_perf_test".
  *
- * A write of "COMMAND DIRTY SLOTS TIMES" to debugfs/uret_bench/run does it:
+ * A write of "COMMAND DIRTY SLOTS TIMES" to debugfs/uret_bench/run runs a command:
  *
  *	equal 0 N TIMES		set N slots to the values that the MSRs hold
  *	new N N TIMES		set N slots to other values
  *	restore K N TIMES	make K of N slots dirty, for the return to user mode
- *	calibrate 0 0 TIMES	instructions that are known, see calibrate()
+ *	calibrate 0 0 TIMES	execute a known mix of instructions, see calibrate()
  *
  * With stock=1 KVM's own code runs, in a kvm.ko that is loaded with uret=0 and without
- * kvm-amd and kvm-intel. kvm.ko exports these functions to the vendor modules only, so
- * that kprobes have to find the addresses.
+ * kvm-amd and kvm-intel. kvm.ko exports that code to the vendor modules only, so that
+ * kprobes find the addresses.
  *
- * The MSRs are used by the entry from user mode only. Preemption is disabled until the
- * host's values are restored, or until the return to user mode restores them.
+ * Only user mode, and entries from user mode, use the MSRs. Preemption is disabled until
+ * the host's values are restored, except for "restore": there, the return to user mode
+ * restores.
  */
 
 #include <linux/debugfs.h>
@@ -43,7 +44,7 @@ MODULE_PARM_DESC(stock, "measure KVM's own code instead of uret");
 /* KVM_MAX_NR_USER_RETURN_MSRS in msrs.h. */
 #define MAX_STOCK_SLOTS	16
 
-/* MSRs that all CPUs have. Emulators accept further ones. */
+/* MSRs that all CPUs have. Emulators accept further MSRs. */
 static const u32 real_msrs[] = {
 	MSR_SYSCALL_MASK, MSR_LSTAR, MSR_CSTAR, MSR_TSC_AUX, MSR_STAR,
 	MSR_IA32_SYSENTER_ESP, MSR_IA32_SYSENTER_EIP, MSR_IA32_SYSENTER_CS,
@@ -79,7 +80,7 @@ static void *find(const char *symbol)
 	address = probe.addr;
 	unregister_kprobe(&probe);
 #ifdef CONFIG_X86_KERNEL_IBT
-	/* A kprobe goes behind the landing pad, but a call does not. */
+	/* The address of a kprobe is behind ENDBR, but a call must go to ENDBR. */
 	u32 *pad = address - ENDBR_INSN_SIZE;
 
 	if (*pad == gen_endbr() || *pad == gen_endbr_poison())
@@ -91,10 +92,10 @@ static void *find(const char *symbol)
 static int find_stock(void)
 {
 	if (cpu_feature_enabled(X86_FEATURE_IBT)) {
-		pr_err("uret_bench: boot with ibt=off: not all of KVM's code may be called from elsewhere\n");
+		pr_err("uret_bench: boot with ibt=off: some functions of KVM have no ENDBR\n");
 		return -EPERM;
 	}
-	/* It has slots of its own, which would be taken away from it. */
+	/* A loaded vendor module has slots, which remove_slots() would remove. */
 	if (find("svm_vcpu_load") || find("vmx_vcpu_load")) {
 		pr_err("uret_bench: unload kvm-amd and kvm-intel first\n");
 		return -EBUSY;
@@ -144,7 +145,7 @@ static int add_slots(unsigned int nr)
 		int slot = stock ? kvm_add(msr_of(i)) : uret_add(&owner, msr_of(i));
 
 		if (slot < 0) {
-			/* Half of a set would pass for one that is complete. */
+			/* Do not measure fewer slots than requested. */
 			remove_slots();
 			return slot == -1 ? -EIO : slot;
 		}
@@ -272,7 +273,7 @@ static int calibrate(unsigned long times)
 	return 0;
 }
 
-/* There is one set of slots, for one command at a time. */
+/* All commands use the same slots: run one command at a time. */
 static DEFINE_MUTEX(lock);
 
 static int run(const char *command, unsigned int dirty, unsigned int slots, unsigned long times)

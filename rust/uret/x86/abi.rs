@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The C interface of KVM, documented in `arch/x86/include/asm/uret_kvm.h`. bindgen checks the prototypes.
+//! The C interface for KVM, documented in `arch/x86/include/asm/uret_kvm.h`. bindgen checks the
+//! prototypes.
 
 use kernel::{
     bindings,
@@ -40,8 +41,8 @@ use crate::{
 
 /// # Safety
 ///
-/// The context must be task context with preemption disabled, outside of a callback of a notifier, for as
-/// long as the proof is in use.
+/// The context must be task context with preemption disabled, outside of a callback of a notifier,
+/// for as long as the proof is in use.
 #[inline(always)]
 unsafe fn callers_setter<'a>() -> Setter<'a> {
     // SAFETY: The caller guarantees the context.
@@ -76,9 +77,9 @@ unsafe extern "C" fn uret_fsgs_init(fsgs: *mut bindings::uret_fsgs) {
 /// # Safety
 ///
 /// The thread of the vCPU of `fsgs` must be about to be scheduled out, between `uret_kvm_get()` and
-/// `uret_kvm_put()`, with FS and GS saved in the thread struct, and without an LDT. When the thread is
-/// scheduled in on another CPU, `fsgs` must be taken. The callbacks of `fsgs` must be as the header
-/// says.
+/// `uret_kvm_put()`, with FS and GS saved in the thread struct, and without an LDT. When the thread
+/// is scheduled in on another CPU, `fsgs` must be taken. The callbacks of `fsgs` must be as the
+/// header says.
 #[export]
 unsafe extern "C" fn uret_fsgs_defer(fsgs: *mut bindings::uret_fsgs, saved: bool) {
     // SAFETY: The caller guarantees the registers.
@@ -87,8 +88,8 @@ unsafe extern "C" fn uret_fsgs_defer(fsgs: *mut bindings::uret_fsgs, saved: bool
 
 /// # Safety
 ///
-/// The current thread must be that of the vCPU of `fsgs`, with preemption disabled until the thread has
-/// restored the host's FS and GS.
+/// The current thread must be the thread of the vCPU of `fsgs`, with preemption disabled until the
+/// thread has restored the host's FS and GS.
 #[export]
 unsafe extern "C" fn uret_fsgs_cancel(fsgs: *mut bindings::uret_fsgs) {
     // SAFETY: The caller guarantees the registers.
@@ -97,8 +98,8 @@ unsafe extern "C" fn uret_fsgs_cancel(fsgs: *mut bindings::uret_fsgs) {
 
 /// # Safety
 ///
-/// `fsgs` must be initialized, and the current thread be that of the vCPU of `fsgs`, or the last user of
-/// `fsgs`, with preemption disabled and interrupts enabled.
+/// `fsgs` must be initialized. The current thread must be the thread of the vCPU of `fsgs`, or the
+/// last user of `fsgs`, with preemption disabled and interrupts enabled.
 #[export]
 unsafe extern "C" fn uret_fsgs_take(fsgs: *mut bindings::uret_fsgs) -> bool {
     // SAFETY: The caller guarantees the context.
@@ -107,8 +108,8 @@ unsafe extern "C" fn uret_fsgs_take(fsgs: *mut bindings::uret_fsgs) -> bool {
 
 /// # Safety
 ///
-/// `msrs` must be valid for reads of `nr` numbers of MSRs, which only user mode can observe, or the bits
-/// that KVM sets.
+/// `msrs` must be valid for reads of `nr` numbers of MSRs. Only user mode may be able to observe
+/// these MSRs, or the bits that KVM sets.
 #[export]
 unsafe extern "C" fn uret_vmx_setup(msrs: *const u32, nr: c_uint) -> c_int {
     // SAFETY: The caller guarantees the list, and that only user mode can observe the MSRs.
@@ -145,8 +146,8 @@ unsafe extern "C" fn uret_svm_switch_to_guest(tsc_aux: u64) {
 
 /// # Safety
 ///
-/// `svm` must be valid for writes, `fsgs` be initialized, `vmcb` be a VMCB, at `pa`, and both
-/// outlive `svm`.
+/// `svm` must be valid for writes. `fsgs` must be initialized, and `vmcb` must be a VMCB at the
+/// physical address `pa`; both must outlive `svm`.
 #[export]
 unsafe extern "C" fn uret_svm_init(
     svm: *mut bindings::uret_svm,
@@ -181,10 +182,14 @@ unsafe extern "C" fn uret_svm_reenter(svm: *mut bindings::uret_svm, exits: u64) 
 ///
 /// `svm` must be initialized; the context must be as the header says.
 #[export]
-unsafe extern "C" fn uret_svm_decide(svm: *mut bindings::uret_svm, eligible: bool) {
+unsafe extern "C" fn uret_svm_decide(
+    svm: *mut bindings::uret_svm,
+    allowed: bool,
+    null_selectors: bool,
+) {
     // SAFETY: The caller guarantees the pointer, and is the thread of the vCPU.
-    unsafe { Vmload::from_raw(svm).decide(|deferral| deferral.decide(eligible)) };
-    if !eligible {
+    let deferred = unsafe { Vmload::from_raw(svm).decide(|it| it.decide(allowed, null_selectors)) };
+    if !deferred {
         // SAFETY: The caller has disabled preemption.
         svm::count_ineligible(unsafe { callers_token() });
     }
@@ -215,8 +220,9 @@ unsafe extern "C" fn uret_svm_put(svm: *mut bindings::uret_svm, scheduled_out: b
 
 /// # Safety
 ///
-/// The caller must stay on this CPU, which has the host's state, and `vmcb` be a page laid out as a
-/// VMCB, at `pa`, that no other code uses until `uret_svm_cpu_down()`.
+/// The caller must stay on this CPU, which must have the host's state. `vmcb` must be a page laid
+/// out as a VMCB, at the physical address `pa`, that no other code uses until
+/// `uret_svm_cpu_down()`.
 #[export]
 unsafe extern "C" fn uret_svm_cpu_up(vmcb: *mut bindings::vmcb, pa: c_ulong) -> c_int {
     // SAFETY: The caller guarantees the CPU and the page.
@@ -251,7 +257,8 @@ unsafe fn with_svm<R>(
 /// `svm` must be initialized; the context must be as the header says.
 #[export]
 unsafe extern "C" fn uret_svm_enter(svm: *mut bindings::uret_svm) -> bool {
-    // SAFETY: The caller guarantees the context, and restores in time.
+    // SAFETY: The caller guarantees the context, and restores the host's state before user mode
+    // runs.
     unsafe { Vmload::from_raw(svm).enter(IrqsDisabled::assume_disabled()) }
 }
 
@@ -310,7 +317,7 @@ unsafe extern "C" fn uret_kvm_msr(index: c_uint) -> u32 {
 
 /// # Safety
 ///
-/// `values` must be valid, and no other code use them meanwhile.
+/// `values` must be valid, and no other code may use the values meanwhile.
 #[export]
 unsafe extern "C" fn uret_kvm_update(
     values: *mut bindings::uret_values,

@@ -13,9 +13,8 @@
 //!   install at any time.
 //! - [`put()`](Deferral::put): `vcpu_put()` restores the host's state.
 //!
-//! Deferral does not help a vCPU that exits to user space every time. So a vCPU enters as
-//! [`Entry::First`] if there was at most one exit since the last `load()`, and stays so until
-//! `reenter()`.
+//! Deferral does not help a vCPU that exits to user space every time. So if there was at most one
+//! exit since the last `load()`, the vCPU enters as [`Entry::First`] until `reenter()`.
 //!
 //! This file knows no hardware, so that KUnit can test the rules.
 
@@ -38,7 +37,7 @@ pub(crate) struct Deferral {
     pub(crate) entry: Entry,
     /// The thread struct holds FS and GS, and user mode has not run since.
     pub(crate) fsgs_saved: bool,
-    /// The number of exits of the vCPU at the last `load()`.
+    /// The number of exits that the next `load()` counts from.
     pub(crate) exits: u64,
 }
 
@@ -52,7 +51,8 @@ impl Deferral {
         }
     }
 
-    /// Returns whether `decide()` must follow. `exits` is the number of exits of the vCPU.
+    /// Notes a load, and returns whether `decide()` must follow. `exits` is the number of exits of
+    /// the vCPU.
     pub(crate) fn load(&mut self, exits: u64) -> bool {
         let since = exits.wrapping_sub(self.exits);
 
@@ -69,7 +69,8 @@ impl Deferral {
         !self.fsgs_saved || self.entry != Entry::Deferred
     }
 
-    /// Returns whether `decide()` must follow. `exits` is the number of exits of the vCPU.
+    /// Notes a reentry, and returns whether `decide()` must follow. `exits` is the number of exits
+    /// of the vCPU.
     pub(crate) fn reenter(&mut self, exits: u64) -> bool {
         if self.entry != Entry::First {
             return false;
@@ -79,13 +80,17 @@ impl Deferral {
         true
     }
 
-    /// Decides. Before, the caller saves FS and GS in the thread struct, unless they are saved.
-    pub(crate) fn decide(&mut self, eligible: bool) {
-        self.fsgs_saved = true;
+    /// Decides, and returns whether the vCPU defers. If deferral is `allowed`, the caller has saved FS and
+    /// GS in the thread struct, unless FS and GS were saved. Only null selectors can be restored.
+    pub(crate) fn decide(&mut self, allowed: bool, null_selectors: bool) -> bool {
+        let eligible = allowed && null_selectors;
+
+        self.fsgs_saved |= allowed;
         self.entry = match eligible {
             true => Entry::Deferred,
             false => Entry::Ineligible,
         };
+        eligible
     }
 
     /// Revokes a decision to defer.

@@ -1,33 +1,34 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! FS and GS of vCPUs, which are deferred while kernel threads run; on VMX along with the GDT, on SVM with
-//! the whole VMLOAD/VMSAVE state.
+//! FS and GS of vCPUs, which are deferred while kernel threads run: on VMX along with the GDT, on
+//! SVM with the whole VMLOAD/VMSAVE state.
 //!
 //! - The thread of a vCPU is scheduled out for a kernel thread or the idle task: defer.
 //! - The CPU idles: on SVM, save the registers to memory.
 //! - The thread is scheduled in on the same CPU: nothing; the registers are current.
 //! - Another user task is switched in: restore the host's.
 //! - The CPU goes down: restore the host's.
-//! - The vCPU migrates: if memory has all values, the new CPU takes them, and the old CPU restores the
-//!   host's before a user task runs there. Otherwise the old CPU restores the host's on an IPI.
+//! - The vCPU migrates: if memory has all values, the new CPU takes the values, and the old CPU
+//!   restores the host's before a user task runs there. Otherwise the old CPU restores the host's
+//!   on an IPI.
 //! - The thread is scheduled out for a user task, or leaves KVM_RUN: KVM cancels the deferral, and
 //!   restores the host's, as stock KVM does.
 //!
-//! The MSRs of the vCPU stay set along with FS and GS: only a return to user mode restores MSRs, and
-//! another user task is switched in before. Operations that restore MSRs for another reason flush FS
-//! and GS first, see [`crate::registry`].
+//! The MSRs of the vCPU stay set along with FS and GS: only a return to user mode restores MSRs,
+//! and before that, another user task is switched in, so that FS and GS are restored, too.
+//! Operations that restore MSRs for another reason flush FS and GS first, see [`crate::registry`].
 
 use kernel::{
     bindings,
     define_per_cpu,
-    lazy_fsgs::{
-        LazyFsgs,
-        RestoreTables, //
-    },
     percpu::PerCpu,
     preempt::{
         IrqsDisabled,
         PreemptDisabled, //
+    },
+    x86::lazy_fsgs::{
+        LazyFsgs,
+        RestoreTables, //
     }, //
 };
 
@@ -44,7 +45,7 @@ pub(crate) struct Counts {
     pub(crate) restored: Counter,
     /// The host's were restored for another reason.
     pub(crate) flushed: Counter,
-    /// A vCPU that came here took its FS and GS from another CPU without an IPI.
+    /// A vCPU that came to this CPU took FS and GS from another CPU without an IPI.
     pub(crate) taken: Counter,
 }
 
@@ -83,7 +84,7 @@ impl Fsgs<'_> {
         }
     }
 
-    /// Returns the entry of `__switch_to()`.
+    /// Returns the deferral, which `__switch_to()` ends when another user task is switched in.
     #[inline]
     pub(crate) fn lazy(&self) -> &LazyFsgs {
         self.lazy
@@ -98,8 +99,8 @@ impl Fsgs<'_> {
     pub(crate) unsafe fn defer(self, token: &PreemptDisabled, saved: bool) {
         COUNTS.this_cpu(token).deferred.inc();
         if !self.lazy.are_here(token) {
-            // SAFETY: The caller guarantees the registers. The state is free, as KVM takes FS and GS
-            // when the vCPU comes to another CPU.
+            // SAFETY: The caller guarantees the registers. The state is free, as KVM takes FS and
+            // GS when the vCPU comes to another CPU.
             unsafe { self.lazy.defer(token, saved, None) };
             trace::fsgs(trace::Fsgs::Defer, self.raw);
         }
@@ -116,7 +117,8 @@ impl Fsgs<'_> {
         token: &PreemptDisabled,
         restore_tables: RestoreTables,
     ) {
-        // SAFETY: A deferral here is the current task's, and the next line defers again.
+        // SAFETY: Only the current task can have deferred the restore here. The next statement
+        // defers again.
         unsafe { self.cancel(token) };
         // SAFETY: The caller guarantees the registers. The state is free now.
         unsafe { self.lazy.defer(token, false, Some(restore_tables)) };
@@ -138,8 +140,9 @@ impl Fsgs<'_> {
         }
     }
 
-    /// Takes FS and GS from the CPU that has them, if any. Returns whether that was done without a call
-    /// of KVM's callback `to_host`.
+    /// Takes FS and GS from the CPU where the restore is deferred. Returns true if FS and GS were
+    /// taken without a call of KVM's callback `to_host`; false if `to_host` was called, or the
+    /// restore is deferred on no CPU.
     ///
     /// # Safety
     ///
@@ -196,7 +199,7 @@ unsafe extern "C" fn restore(lazy: *mut bindings::lazy_fsgs, next: *mut bindings
         },
         raw,
     );
-    // SAFETY: The caller guarantees the pointer and the context, in which KVM's callback may be called.
+    // SAFETY: The caller guarantees the pointer, and the context of KVM's callback.
     unsafe {
         if let Some(to_host) = (*raw).to_host {
             to_host(raw);

@@ -44,15 +44,15 @@ pub(crate) fn owner() -> Owner {
 
 /// Adds the MSRs of `list` to the registry, except for MSRs that the CPU does not have.
 ///
-/// Returns their number. After an error the registry has none of them.
+/// Returns the number of MSRs that were added. After an error, the registry has none of these MSRs.
 ///
 /// # Safety
 ///
-/// As for [`registry::add()`], for each of them.
+/// As for [`registry::add()`], for each MSR.
 pub(crate) unsafe fn setup(list: &[u32]) -> Result<usize> {
     let owner = owner();
 
-    registry::check_ready()?;
+    registry::check_initialized()?;
     if INDICES.nr.load(Acquire) != 0 {
         return Err(EBUSY);
     }
@@ -84,7 +84,7 @@ pub(crate) fn destroy() {
     for slot in &INDICES.slots {
         slot.store(NO_SLOT, Relaxed);
     }
-    if registry::check_ready().is_ok() {
+    if registry::check_initialized().is_ok() {
         registry::del(owner());
     }
 }

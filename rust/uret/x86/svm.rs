@@ -2,25 +2,25 @@
 
 //! SVM: the MSRs that KVM defers on AMD, and the events that change them.
 //!
-//! All of them but TSC_AUX are in the VMLOAD/VMSAVE state, with FS, GS, LDTR and TR. That state stays
-//! the guest's after #VMEXIT:
+//! All MSRs except TSC_AUX are in the VMLOAD/VMSAVE state, with FS, GS, LDTR and TR. That state
+//! stays the guest's after #VMEXIT:
 //!
 //! - A vCPU enters: VMLOAD, unless this CPU has the current copy of the state.
 //! - The vCPU exits: nothing. When KVM reads a register of the state: VMSAVE.
 //! - The thread is scheduled out for a kernel thread: nothing, see [`super::fsgs`]. When the CPU
 //!   idles: VMSAVE.
-//! - The thread is scheduled out for a user task, or leaves KVM_RUN, or another user task is switched
-//!   in later: VMSAVE, and VMLOAD of the host's state.
+//! - The thread is scheduled out for a user task, or leaves KVM_RUN, or another user task is
+//!   switched in later: VMSAVE, and VMLOAD of the host's state.
 //! - The thread wakes on another CPU, with the state in the VMCB: VMLOAD there. The CPU that the
 //!   thread has left executes VMLOAD of the host's state before a user task runs there.
 //!
-//! TSC_AUX is set as the MSRs of VMX are, except for an SEV-ES guest on a CPU that virtualizes
-//! TSC_AUX: there #VMEXIT loads the value that KVM has put into the host save area, from the registry.
+//! TSC_AUX is set like the MSRs of VMX, except for an SEV-ES guest on a CPU that virtualizes
+//! TSC_AUX: there, KVM copies the registry's value to the host save area, and #VMEXIT loads TSC_AUX
+//! from the host save area.
 
 use kernel::{
     bindings,
     define_per_cpu,
-    lazy_fsgs::flush,
     percpu::PerCpu,
     pr_err_once,
     preempt::{
@@ -29,13 +29,16 @@ use kernel::{
         PreemptDisabled, //
     },
     prelude::*,
-    svm::{
-        admit_guest,
-        is_shutting_down,
-        GuestState,
-        HostState, //
-    },
-    warn_on, //
+    warn_on,
+    x86::{
+        lazy_fsgs::flush,
+        svm::{
+            is_shutting_down,
+            prepare_guest_state,
+            GuestState,
+            HostState, //
+        }, //
+    }, //
 };
 
 use core::ptr::NonNull;
@@ -65,8 +68,8 @@ use crate::{
 
 /// The MSRs, in the order of KVM's numbers.
 ///
-/// KVM sets only TSC_AUX in the registry. VMLOAD loads the others: KVM owns them, as another owner
-/// would take a guest's value for the host's.
+/// KVM sets only TSC_AUX in the registry. VMLOAD loads the other MSRs. KVM owns these, too, as
+/// another owner would read a guest's value as the host's.
 const MSRS: [u32; 8] = [
     bindings::MSR_TSC_AUX,
     bindings::MSR_STAR,
@@ -175,8 +178,8 @@ pub(crate) struct Vmload<'a> {
 impl Vmload<'_> {
     /// # Safety
     ///
-    /// `raw` must be initialized by [`init()`], and valid for `'a`. Only the thread of the vCPU, or the
-    /// CPU that has the state, may use it.
+    /// `raw` must be initialized by [`init()`], and valid for `'a`. Only the thread of the vCPU, or
+    /// the CPU that has the state, may use the state.
     #[inline]
     pub(crate) unsafe fn from_raw(raw: *mut bindings::uret_svm) -> Self {
         // SAFETY: The caller guarantees the pointer.
@@ -200,7 +203,7 @@ impl Vmload<'_> {
 
     /// # Safety
     ///
-    /// No other code may use the state meanwhile.
+    /// No other code may use the state during the call.
     #[inline]
     unsafe fn change_unlocked<R>(self, f: impl FnOnce(&mut State) -> R) -> R {
         // SAFETY: The pointer is valid, and the caller guarantees that this is the only reference.
@@ -220,7 +223,7 @@ impl Vmload<'_> {
     ///
     /// # Safety
     ///
-    /// The current thread must be that of the vCPU.
+    /// The current thread must be the thread of the vCPU.
     #[inline]
     pub(crate) unsafe fn decide<R>(self, f: impl FnOnce(&mut Deferral) -> R) -> R {
         let raw = self.raw;
@@ -234,7 +237,7 @@ impl Vmload<'_> {
         };
         let result = f(&mut deferral);
 
-        // SAFETY: As above.
+        // SAFETY: The pointer is valid, and no other thread uses these fields.
         unsafe {
             (*raw).entry = deferral.entry.into_raw();
             (*raw).fsgs_saved = deferral.fsgs_saved;
@@ -247,13 +250,15 @@ impl Vmload<'_> {
     ///
     /// # Safety
     ///
-    /// As for `uret_svm_enter()`: the caller must exchange GSBASE around VMRUN, the thread struct must
-    /// hold FS and GS, and the state must be restored or taken before the thread runs in user mode.
+    /// As for `uret_svm_enter()`: the caller must exchange GSBASE around VMRUN, the thread struct
+    /// must hold FS and GS, and the state must be restored or taken before the thread runs in user
+    /// mode.
     #[inline]
     pub(crate) unsafe fn enter(self, irqs: &IrqsDisabled) -> bool {
         // Memory lacks values after VMRUN.
         self.fsgs.lazy().unsave(irqs);
-        // SAFETY: The caller restores; `__switch_to()` does so before other user tasks run.
+        // SAFETY: The caller restores the host's state before the thread runs in user mode, and
+        // `__switch_to()` before other user tasks run.
         let load = self.change(irqs, |state, cpu| unsafe { state.enter(cpu) });
 
         if load {
@@ -263,7 +268,7 @@ impl Vmload<'_> {
         load
     }
 
-    /// Syncs the state to the VMCB. Returns whether the VMCB has all of it.
+    /// Syncs the state to the VMCB. Returns whether the VMCB has all of the state.
     #[inline]
     pub(crate) fn sync(self, irqs: &IrqsDisabled) -> bool {
         self.change(irqs, |state, cpu| state.sync(cpu)).is_ok()
@@ -279,10 +284,10 @@ impl Vmload<'_> {
     ///
     /// # Safety
     ///
-    /// The state must have been taken from the CPU that had it.
+    /// The state must have been taken from the CPU that had the state.
     #[inline]
     pub(crate) unsafe fn taken(self) {
-        // SAFETY: No CPU has the state, and the vCPU does not run.
+        // SAFETY: The caller guarantees that no CPU has the state, and the vCPU does not run.
         let refused = unsafe { self.change_unlocked(State::taken) }.is_err();
 
         // Only a state in the VMCB is marked as saved.
@@ -293,8 +298,8 @@ impl Vmload<'_> {
     ///
     /// # Safety
     ///
-    /// As for [`LazyFsgs::cancel()`](kernel::lazy_fsgs::LazyFsgs::cancel), unless the caller is the
-    /// callback.
+    /// As for [`LazyFsgs::cancel()`](kernel::x86::lazy_fsgs::LazyFsgs::cancel), unless the caller
+    /// is the callback.
     #[inline]
     pub(crate) unsafe fn restore(self, irqs: &IrqsDisabled) {
         // SAFETY: The caller guarantees the context.
@@ -312,15 +317,15 @@ fn cannot_save(_: &Error) {
     }
 }
 
-/// Stops the machine if the CPU still has a guest's TR: user mode must not run, and no exception may use
-/// an interrupt stack.
+/// Stops the machine if the CPU still has a guest's TR: user mode must not run, and exceptions must
+/// not use interrupt stacks.
 fn stop_unless_restored(result: Result) {
     if result.is_err() {
         fatal(c"uret: cannot load the host's VMLOAD/VMSAVE state");
     }
 }
 
-/// Restores the host's state after another CPU has taken the vCPU whose state this CPU has.
+/// Restores the host's state, if another CPU has taken the vCPU, and this CPU still has the state.
 ///
 /// # Safety
 ///
@@ -339,7 +344,8 @@ unsafe extern "C" fn restore_after_take() {
 ///
 /// # Safety
 ///
-/// `raw` must be valid for writes, and the other arguments as `arch/x86/include/asm/uret_kvm.h` says.
+/// `raw` must be valid for writes, and the other arguments must be as
+/// `arch/x86/include/asm/uret_kvm.h` says.
 pub(crate) unsafe fn init(
     raw: *mut bindings::uret_svm,
     fsgs: *mut bindings::uret_fsgs,
@@ -402,12 +408,12 @@ impl Cpu for ThisCpu<'_> {
     #[inline]
     unsafe fn switch_in(&self) {
         COUNTS.this_cpu(self.irqs).switched_in.inc();
-        // SAFETY: KVM exchanges GSBASE, and restores before the thread returns to user mode;
-        // `__switch_to()` restores before other user tasks run, and so does a CPU whose vCPU was
-        // taken. `uret_svm_enter()` requires all else.
+        // SAFETY: KVM exchanges GSBASE, and restores the host's state before the thread returns to
+        // user mode. `__switch_to()` restores before other user tasks run, also after the vCPU was
+        // taken from this CPU. The caller of `uret_svm_enter()` guarantees all other requirements.
         unsafe {
             self.vmload.fsgs.defer_tables(self.irqs, restore_after_take);
-            admit_guest(self.irqs);
+            prepare_guest_state(self.irqs);
         }
     }
 
@@ -424,7 +430,8 @@ impl Cpu for ThisCpu<'_> {
         trace::svm(trace::Svm::Restore, self.vmload.raw);
         let host = HOST.this_cpu(self.irqs);
 
-        // SAFETY: The thread of a vCPU whose guest state is loaded is in KVM_RUN.
+        // SAFETY: The guest state is loaded, so that the thread of the vCPU is in KVM_RUN, and
+        // alive.
         unsafe { host.restore(self.irqs, NonNull::new(self.vmload.fsgs.lazy().task())) }
     }
 }

@@ -30,7 +30,7 @@ pub(super) enum Fsgs {
     Restore = bindings::uret_fsgs_event_URET_FSGS_RESTORE as isize,
     /// The host's were restored for another reason.
     Flush = bindings::uret_fsgs_event_URET_FSGS_FLUSH as isize,
-    /// The vCPU took them from another CPU without an IPI.
+    /// The vCPU took FS and GS from another CPU without an IPI.
     Take = bindings::uret_fsgs_event_URET_FSGS_TAKE as isize,
 }
 

@@ -4,7 +4,7 @@
 //!
 //! States of the VMCB:
 //!
-//! - Needs VMLOAD: the copy in the VMCB is current; that in the CPU is older, or the host's.
+//! - Needs VMLOAD: the copy in the VMCB is current; the CPU has an older copy, or the host's state.
 //! - In sync: both copies are current.
 //! - Needs VMSAVE: the copy in the CPU is current.
 //!
@@ -16,10 +16,10 @@
 //!   VMSAVE.
 //! - [`restore()`](State::restore): as `sync_for_write()`, and the CPU gets the host's state.
 //! - [`taken()`](State::taken): to needs VMLOAD, on another CPU. The CPU that the vCPU has left
-//!   restores the host's state by itself.
+//!   restores the host's state without this state.
 //!
-//! The guest state is *loaded* from the first `enter()` to the next `restore()` or `taken()`: the CPU
-//! does not have the host's state.
+//! The guest state is *loaded* from the first `enter()` to the next `restore()` or `taken()`: the
+//! CPU does not have the host's state.
 //!
 //! This file knows no hardware, so that KUnit can test the rules with a fake CPU.
 
@@ -28,11 +28,11 @@ use kernel::prelude::*;
 /// The copy that is current.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Vmcb {
-    /// That in the VMCB.
+    /// The copy in the VMCB.
     NeedsVmload,
     /// Both copies.
     InSync,
-    /// That in the CPU.
+    /// The copy in the CPU.
     NeedsVmsave,
 }
 
@@ -75,8 +75,8 @@ impl State {
     ///
     /// # Safety
     ///
-    /// Before the CPU runs in user mode, [`restore()`](Self::restore) must be called on this CPU, or
-    /// the CPU must restore the host's state after [`taken()`](Self::taken).
+    /// Before the CPU runs in user mode, [`restore()`](Self::restore) must be called on this CPU,
+    /// or, after [`taken()`](Self::taken), the CPU must restore the host's state.
     pub(crate) unsafe fn enter(&mut self, cpu: &impl Cpu) -> bool {
         let load = self.vmcb == Vmcb::NeedsVmload;
 
@@ -128,7 +128,7 @@ impl State {
         Ok(())
     }
 
-    /// Notes that another CPU takes the vCPU, whose state is in the VMCB.
+    /// Notes that another CPU takes the vCPU. The current copy must be in the VMCB.
     ///
     /// # Errors
     ///

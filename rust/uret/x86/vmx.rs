@@ -8,7 +8,7 @@
 //! - The CPU returns to user mode: each MSR that differs from the host's value is restored.
 //!
 //! MSR_KERNEL_GS_BASE is not in the registry, as `__switch_to()` uses it. MSR_CSTAR is never
-//! loaded: KVM only emulates it. MSR_EFER is loaded only where the VMCS cannot.
+//! loaded, as KVM only emulates the MSR. MSR_EFER is loaded only if the VMCS cannot switch EFER.
 
 use kernel::{
     bindings,

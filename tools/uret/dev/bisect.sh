@@ -1,7 +1,8 @@
 #!/bin/bash
-# Builds what the series touches at each of its commits, with everything in the configuration that the
-# commit knows, and in two configurations of matrix.config that have none of it: each must build without a
-# warning. FROM=N begins with the Nth. The modules are linked by build.sh only.
+# Builds the files of the series at each commit of the series, in kernel.config and in two configurations
+# of matrix.config without uret. A warning is an error. Does not link modules; build.sh does.
+#
+#	FROM=N		begin with the Nth commit
 
 . "$(dirname "$0")/../lib.sh"
 toolchain
@@ -13,7 +14,6 @@ lock_cache
 TREE=$CACHE/bisect-tree
 OUT=$CACHE/bisect-build
 CONFIGURATIONS="rust-no-kvm i386-kvm"
-kmake() { make -s -C "$TREE" O="$OUT" ARCH=x86_64 -j$(($(nproc) + 1)) "${KMAKE[@]}" "$@"; }
 
 build()
 {
@@ -25,7 +25,7 @@ build()
 	merge_fragment "$TREE" "$OUT" x86_64
 	has_lines "$OUT/.config" CONFIG_WERROR=y CONFIG_RUST=y CONFIG_KVM_AMD=m CONFIG_KVM_INTEL=m
 	# shellcheck disable=SC2046
-	kmake prepare rust/ arch/x86/kvm/ virt/ $(cd "$TREE" && ls $objects 2>/dev/null | sed 's/..$/.o/')
+	kernel_make "$TREE" "$OUT" -s ARCH=x86_64 prepare rust/ arch/x86/kvm/ virt/ $(cd "$TREE" && ls $objects 2>/dev/null | sed 's/..$/.o/')
 	for name in $CONFIGURATIONS; do
 		read -r _ arch spec < <(grep "^$name " "$CONFIG/matrix.config")
 		# shellcheck disable=SC2086
@@ -33,20 +33,20 @@ build()
 	done
 }
 
-# The source files that the series changes outside of the folders that build() names.
+# The source files that the series changes outside the folders in build().
 objects=$(git -C "$SOURCE" diff --name-only pristine "$(tail -n 1 <<<"$commits" | cut -d' ' -f1)" -- '*.c' '*.S' \
 	':!rust' ':!virt' ':!arch/x86/kvm' ':!tools' ':!*asm-offsets.c')
 git -C "$SOURCE" worktree prune
 [ -d "$TREE" ] || git -C "$SOURCE" worktree add -q --detach "$TREE" pristine
-[ "${FROM:-1}" -le "$total" ] || die "FROM=$FROM: the series has $total patches"
+[ "${FROM:-1}" -le "$total" ] || die "FROM=$FROM: the series has only $total patches"
 number=0 previous=
 while read -r commit subject; do
 	number=$((number + 1))
 	[ $number -ge "${FROM:-1}" ] || continue
 	echo "$subject"
-	stage "patch $number of $total" "The series does not bisect." build "$commit"
+	stage "patch $number of $total" "Each commit of the series must build." build "$commit"
 	if grep -iE 'warning:|error:' "$LOGS/patch-$number-of-$total.log"; then
-		# make would not compile, and warn, again.
+		# Remove the objects, so that the next make compiles and warns again.
 		rm -rf "$OUT"
 		for name in $CONFIGURATIONS; do rm -rf "$CACHE/bisect-$name"; done
 		die "patch $number builds with warnings"

@@ -1,17 +1,17 @@
 #!/bin/bash
-# Runs the README's two commands on new machines: minimal debootstrapped systems of Debian 12
-# and 13, in a clean clone, as root and as a user without sudo.
+# Runs the two commands of README.md in new systems: chroots with a minimal Debian 12 or 13 and a new
+# clone, as root and as a user without sudo.
 #
-#	fresh.sh [RELEASE [USER]]	RELEASE: 12 or 13; USER: root or user; both if left out
+#	fresh.sh [RELEASE [USER]]	RELEASE: 12 or 13; USER: root or user; default: both
 #
-# The first user of a release builds all from nothing: root on Debian 12, a user on Debian 13.  The second one
-# installs the packages, and gets the downloads and builds of the first, as clones share a cache.
+# The first user of a release starts with an empty cache: root on Debian 12, a user on Debian 13.  The second
+# user installs the packages, and continues with the cache of the first, as clones share a cache.
 #
 # The cache keeps each minimal system, without the packages and builds of a trial. After a failure the
-# system of the trial stays there, with its logs, until the next run.
+# system of the trial remains in the cache, with the logs, until the next run.
 
 . "$(dirname "$0")/../lib.sh"
-[ "$(id -u)" = 0 ] || die "this needs root: it makes and enters systems of their own"
+[ "$(id -u)" = 0 ] || die "only root can run debootstrap and chroot"
 command -v debootstrap >/dev/null ||
 	die "debootstrap is missing. As root run:" "apt-get install debootstrap"
 
@@ -35,7 +35,7 @@ bootstrap()
 	debootstrap --variant=minbase --include=ca-certificates,git,make "$codename" "$dir.part" "$mirror"
 	echo "deb $mirror $codename main" >"$dir.part/etc/apt/sources.list"
 	echo "deb ${security:-$mirror-security} $codename-security main" >>"$dir.part/etc/apt/sources.list"
-	# This machine's way to the network.
+	# The network configuration of this machine.
 	for file in /etc/hosts /etc/resolv.conf /etc/apt/apt.conf /etc/ssl/certs/ca-certificates.crt; do
 		[ ! -e "$file" ] || cp -L "$file" "$dir.part$file"
 	done
@@ -43,7 +43,7 @@ bootstrap()
 	mv "$dir.part" "$dir"
 }
 
-# enter ROOT USER COMMAND
+# enter ROOT USER COMMAND: runs a shell command as a user in the system ROOT
 enter()
 {
 	chroot "$1" setpriv --reuid="$2" --regid="$2" --clear-groups env -i HOME=/home/tester \
@@ -51,7 +51,7 @@ enter()
 		https_proxy="${https_proxy:-}" /bin/bash -c "$3"
 }
 
-# trial RELEASE CODENAME USER
+# trial RELEASE CODENAME USER: runs the two commands in a copy of the minimal system
 trial()
 {
 	local base=$FRESH/debian-$1 root=$FRESH/debian-$1-$3 shared=$FRESH/cache-$1 command
@@ -67,13 +67,13 @@ trial()
 	git clone -q --no-hardlinks "$TOP" "$root/home/tester/uret"
 	chroot "$root" chown -R "$3" /home/tester
 	if [ "$3" != root ]; then
-		# Without sudo it names the command, which the administrator runs.
+		# Without sudo, make demo must fail, and name the command that installs the packages.
 		if enter "$root" tester 'cd ~/uret && make demo' >"$LOGS/fresh-$1-refused.log" 2>&1; then
-			die "Debian $1: make demo does without packages"
+			die "Debian $1: make demo passes without the packages"
 		fi
 		command=$(sed -n 's/^ *\(apt-get install .*\)/\1/p' "$LOGS/fresh-$1-refused.log")
 		[ -n "$command" ] || die "Debian $1: make demo names no command" "See build/log/fresh-$1-refused.log."
-		stage "Debian $1, the command it names" "See the log." \
+		stage "Debian $1, the named command" "See the log." \
 			enter "$root" root "apt-get update && $command"
 	fi
 	if [ -d "$shared" ]; then
@@ -99,7 +99,7 @@ unmount_trial()
 clear_trial()
 {
 	unmount_trial "$1"
-	! mountpoint -q "$1/proc" && ! mountpoint -q "$1/dev" || die "$1 is still in use"
+	! mountpoint -q "$1/proc" && ! mountpoint -q "$1/dev" || die "$1 still has mounts"
 	rm -rf --one-file-system "$1"
 }
 
@@ -107,7 +107,7 @@ for release in ${1:-12 13}; do
 	case $release in
 	12) codename=bookworm users="root tester" ;;
 	13) codename=trixie users="tester root" ;;
-	*) die "Debian $release is not known here: 12 or 13" ;;
+	*) die "Debian $release is not supported: use 12 or 13" ;;
 	esac
 	rm -rf "$FRESH/cache-$release"
 	for user in ${2:-$users}; do
@@ -115,4 +115,4 @@ for release in ${1:-12 13}; do
 	done
 	rm -rf "$FRESH/cache-$release"
 done
-echo "make demo and make check QUICK=1 pass on new machines."
+echo "make demo and make check QUICK=1 pass in new systems."

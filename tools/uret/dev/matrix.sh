@@ -1,6 +1,8 @@
 #!/bin/bash
-# Builds our files and their neighbours in each configuration of matrix.config, without a
-# warning. Names as arguments select some.
+# Builds the files of the series and related files in the configurations of matrix.config. A warning is
+# an error.
+#
+#	matrix.sh [NAME...]	all configurations, or only these
 
 . "$(dirname "$0")/../lib.sh"
 toolchain
@@ -9,7 +11,7 @@ lock_cache
 
 known=$(sed -n 's/^\([a-z][^ ]*\) .*/\1/p' "$CONFIG/matrix.config")
 for name in "$@"; do
-	grep -qxF "$name" <<<"$known" || die "tools/uret/config/matrix.config has no \"$name\", but:" $known
+	grep -qxF "$name" <<<"$known" || die "tools/uret/config/matrix.config has no \"$name\". Names are:" $known
 done
 lines=()
 while read -r name arch spec; do
@@ -18,7 +20,7 @@ while read -r name arch spec; do
 	lines+=("$name $arch $spec")
 done <"$CONFIG/matrix.config"
 
-# Two at a time: much of a build is one rustc after the other.
+# Two at a time: for much of a build, only one rustc runs.
 begin()
 {
 	read -r name arch spec <<<"${lines[$1]}"

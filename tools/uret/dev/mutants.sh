@@ -1,10 +1,11 @@
 #!/bin/bash
-# Breaks the code in one place after the other, and sees to it that tests notice. Each takes some minutes.
-# Where a line of tools/uret/dev/mutants says what to run, and on which emulator, one test will do, or that the
-# machine does not get to its end; all others have to be noticed by two of those that run in QEMU.
-# Each of these runs must pass on the unmodified code first.
+# Breaks the code in one place at a time, and checks that tests fail. A mutant takes some minutes.
 #
-#	mutants.sh [NAME...]	all of them, or these only
+# For a line of tools/uret/dev/mutants with an emulator and a run, one test must fail, or the machine must
+# not reach the end of the run. For other lines, two tests of make check in QEMU must fail. Each of these
+# runs must first pass on the unmodified code.
+#
+#	mutants.sh [NAME...]	all mutants, or only these
 
 . "$(dirname "$0")/../lib.sh"
 
@@ -49,7 +50,7 @@ while IFS='|' read -r name file expression; do
 	undo_change
 	sed -i "$expression" "$SOURCE/$file"
 	git -C "$SOURCE" diff --quiet && die "tools/uret/dev/mutants: \"$name\" changes nothing"
-	stage "mutant: $name" "It does not build: mend the line in tools/uret/dev/mutants." build_changed "$BUILD/initrd-mutant"
+	stage "mutant: $name" "The mutant does not build: correct the line in tools/uret/dev/mutants." build_changed "$BUILD/initrd-mutant"
 	failures "$name" "$emulator" "$run" "$more"
 	enough=2
 	[ -z "$run" ] || enough=1

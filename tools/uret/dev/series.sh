@@ -1,18 +1,17 @@
 #!/bin/bash
 # The patch series: the patches that patches/series lists, in that order, each with the files of
-# this repository that its line names.
+# this repository in the line of the patch.
 #
 #	series.sh checkout		check the series out in the source tree
-#	series.sh list			print its commits, oldest first
-#	series.sh format DIR [TOPIC]	write it, or one topic on top of what that needs, as mails with
-#					a cover letter
+#	series.sh list			print the commits of the series, oldest first
+#	series.sh format DIR [TOPIC]	write the series, or one topic, to DIR as mails with a cover letter
 #	series.sh edit TOPIC		make a worktree with the patches of the topic as commits
 #	series.sh refresh TOPIC		write these commits back to patches/
 #	series.sh verify		check that edit and refresh change nothing, and that each topic
-#					applies on what it needs
+#					applies with only the topics that the topic needs
 #
-# Each commit is made once.  A ref finds the commit again: the name of the ref is a hash of the content of the
-# commit and of its ancestors.
+# Each commit is made once.  A ref keeps the commit: the name of the ref is a hash of the patches and files
+# of the commit and of all ancestors.
 
 . "$(dirname "$0")/../lib.sh"
 toolchain
@@ -23,7 +22,7 @@ export GIT_COMMITTER_NAME="uret developers" GIT_COMMITTER_EMAIL=uret@localhost
 WORK=$CACHE/series-work
 EDIT=$BUILD/edit
 
-# Where a file of this repository goes in the kernel tree.
+# tree_path FILE: prints the path in the kernel tree of a file of this repository
 tree_path()
 {
 	case $1 in
@@ -32,7 +31,7 @@ tree_path()
 	esac
 }
 
-# The files that a line of patches/series names.
+# own_files PATTERN...: prints the files of this repository that match, or are in a folder that matches
 own_files()
 {
 	local pattern
@@ -43,13 +42,13 @@ own_files()
 	done
 }
 
-# The lines of patches/series, one for each patch: TOPIC PATCH FILES...
+# Prints a line for each patch of patches/series: TOPIC PATCH FILES...
 entries()
 {
 	awk '$1 ~ /^#/ || !NF { next } $1 == "topic" { topic = $2; next } { print topic, $0 }' "$TOP/patches/series"
 }
 
-# The topics, in order; with a name, what that topic says that it needs.
+# topics [TOPIC]: prints all topics, in order; with TOPIC, the topics that the line of TOPIC names
 topics()
 {
 	if [ $# = 0 ]; then
@@ -61,10 +60,10 @@ topics()
 
 known_topic()
 {
-	[ -n "${1:-}" ] && topics | grep -qxF "$1" || die "TOPIC=${1:-}: patches/series has no such topic, but:" "$(topics | paste -sd' ')"
+	[ -n "${1:-}" ] && topics | grep -qxF "$1" || die "TOPIC=${1:-}: patches/series has no such topic. Topics are:" "$(topics | paste -sd' ')"
 }
 
-# The topic and all that it needs, in order.
+# with_needs TOPIC: prints TOPIC and all topics that TOPIC needs, directly or not, in order
 with_needs()
 {
 	local wanted=$1 before="" topic
@@ -75,10 +74,10 @@ with_needs()
 	topics | grep -xF "$wanted"
 }
 
-# The topics before one.
+# before TOPIC: prints the topics before TOPIC
 before() { topics | sed "/^$1\$/,\$d"; }
 
-# Puts our section into the kernel's MAINTAINERS, where it belongs by the alphabet.
+# Inserts the section of uret into the kernel's MAINTAINERS, in alphabetical order.
 add_maintainers()
 {
 	awk -v ours="$TOP/MAINTAINERS" '
@@ -108,7 +107,7 @@ add_files()
 
 apply() { git am -q --empty=keep --committer-date-is-author-date "$@"; }
 
-# A worktree without files, but for those that the patches touch: a whole tree takes much longer.
+# sparse_worktree COMMIT: makes a worktree with only the files that patches change, which is much faster
 sparse_worktree()
 {
 	rm -rf "$WORK"
@@ -122,7 +121,7 @@ sparse_worktree()
 	git checkout -q
 }
 
-# make_commits LINES: makes the commits that the lines of $1 have no ref for
+# make_commits LINES BASE: makes the commits of LINES on top of BASE; a line is REF TOPIC PATCH FILES...
 make_commits()
 {
 	local topic patch own ref start=
@@ -139,20 +138,20 @@ make_commits()
 	git -C "$SOURCE" worktree prune
 }
 
-# commits WITH-FILES TOPIC...: sets TIP to the last commit of the series of these topics, with or
-# without the files of this repository.
+# commits yes|no TOPIC...: sets TIP to the last commit of these topics, with or without the files of this
+# repository
 commits()
 {
 	local files=$1 key topic patch own lines="" from
 	shift
 	from=$(git -C "$SOURCE" rev-parse "pristine^{commit}")
 	TIP=$from
-	# This script decides where files go.
+	# The commits also depend on this script, which decides where files go.
 	key=$(sha256sum <"$DEV/series.sh")
 	while read -r topic patch own; do
 		[[ " $* " == *" $topic "* ]] || continue
 		[ "$files" = yes ] || own=
-		[ -f "$TOP/patches/$topic/$patch" ] || die "patches/series names patches/$topic/$patch, which is not there"
+		[ -f "$TOP/patches/$topic/$patch" ] || die "patches/series names patches/$topic/$patch, which does not exist"
 		key=$({
 			echo "$key"
 			cat "$TOP/patches/$topic/$patch"
@@ -168,32 +167,32 @@ commits()
 			TIP=refs/uret/$key
 		fi
 	done <<<"$ENTRIES"
-	# "list" is read by others.
+	# To stderr, as bisect.sh reads the output of "list".
 	[ -z "$lines" ] || stage "series" "A patch may not apply: see the log. make edit TOPIC=... helps." \
 		make_commits "$lines" "$from" >&2
 	TIP=$(git -C "$SOURCE" rev-parse "$TIP")
 }
 
-# The whole series.
+# Sets TIP to the last commit of the whole series.
 all_commits()
 {
 	# shellcheck disable=SC2046
 	commits yes $(topics)
 }
 
-# mails DIR RANGE: writes the patches as they are kept, and prints their names in order
+# mails DIR RANGE: writes the commits as patches in the form of patches/, and prints the file names in order
 mails()
 {
 	local file
 	git -C "$SOURCE" format-patch -N --zero-commit --no-signature --abbrev=12 -o "$1" "$2" | while read -r file; do
 		name=$(basename "$file" | sed 's/^[0-9]*-//')
-		[ ! -e "$1/$name" ] || die "two patches would be $name: change a subject"
+		[ ! -e "$1/$name" ] || die "two patches have the file name $name: change a subject"
 		mv "$file" "$1/$name"
 		echo "$name"
 	done
 }
 
-# same_patch FILE FILE: but for where in the files it applies, and what git finds above that
+# same_patch FILE FILE: compares two patches, without line numbers, function names and hashes
 same_patch()
 {
 	local places='/^index /d; s/^@@ .*/@@/'
@@ -209,7 +208,7 @@ cover_letter()
 		subject, _, body = open(letter).read().rstrip().split("\n", 2)
 		text = open(path).read()
 		if needs:
-		    body += "\n\nThis needs the series of these topics first: " + needs + "."
+		    body += "\n\nThe series of these topics must be applied first: " + needs + "."
 		text = text.replace("*** SUBJECT HERE ***", subject).replace("*** BLURB HERE ***", body)
 		open(path, "w").write(text)
 	END
@@ -218,7 +217,7 @@ cover_letter()
 format()
 {
 	local out base letter=$TOP/patches/cover-letter needs=
-	[ -n "${1:-}" ] || die "format: which folder?"
+	[ -n "${1:-}" ] || die "usage: series.sh format DIR [TOPIC]"
 	out=$(realpath -m "$1")
 	if [ -n "${2:-}" ]; then
 		known_topic "$2"
@@ -240,7 +239,7 @@ format()
 	ls "$out"
 }
 
-# Links the files of this repository into a worktree, and prints what git status is to leave out.
+# link_files DIR: links the files of this repository into the worktree DIR, and prints the paths of the links
 link_files()
 {
 	local file path
@@ -259,21 +258,21 @@ edit()
 {
 	local dir=$EDIT/$1 patches
 	known_topic "$1"
-	[ ! -e "$dir" ] || die "$dir is there already" "make refresh TOPIC=$1 writes it back; to start over, remove the folder."
+	[ ! -e "$dir" ] || die "$dir already exists" "make refresh TOPIC=$1 writes the commits back; to start over, remove the folder."
 	# shellcheck disable=SC2046
 	commits no $(before "$1")
 	mkdir -p "$EDIT"
 	git -C "$SOURCE" worktree prune
-	stage "worktree" "Is there room for a kernel source?" git -C "$SOURCE" worktree add -q --detach "$dir" "$TIP"
+	stage "worktree" "Is there disk space for a kernel source?" git -C "$SOURCE" worktree add -q --detach "$dir" "$TIP"
 	echo "$TIP" >"$dir.base"
 	link_files "$dir" >"$(git -C "$SOURCE" rev-parse --path-format=absolute --git-common-dir)/info/exclude"
 	patches=$(entries | awk -v topic="$1" -v top="$TOP" '$1 == topic { print top "/patches/" topic "/" $2 }')
 	# shellcheck disable=SC2086
 	if ! (cd "$dir" && apply -3 $patches); then
-		die "a patch of $1 does not apply on the topics before it" \
-			"Resolve that in $dir, \"git am --continue\", then make refresh TOPIC=$1."
+		die "a patch of $1 does not apply on top of the earlier topics" \
+			"Resolve the conflict in $dir, run \"git am --continue\", then make refresh TOPIC=$1."
 	fi
-	echo "The patches of $1 are the last commits in $dir; our own files are links there."
+	echo "The patches of $1 are the last commits in $dir; the files of this repository are links there."
 	echo "Commit, amend or rebase there, then: make refresh TOPIC=$1"
 }
 
@@ -282,19 +281,19 @@ refresh()
 	local dir=$EDIT/$1 new patch own number names=() lines=()
 	local -A files
 	known_topic "$1"
-	[ -e "$dir/.git" ] || die "$1 is not being edited" "make edit TOPIC=$1 begins that."
-	git -C "$dir" diff --quiet HEAD || die "$dir has changes that are in no commit" "Commit them there first."
+	[ -e "$dir/.git" ] || die "$dir is not a worktree" "make edit TOPIC=$1 makes the worktree."
+	git -C "$dir" diff --quiet HEAD || die "$dir has uncommitted changes" "Commit the changes first."
 	[ ! -d "$(git -C "$dir" rev-parse --git-path rebase-apply)" ] &&
 		[ ! -d "$(git -C "$dir" rev-parse --git-path rebase-merge)" ] ||
-		die "a git am or git rebase in $dir has not ended" "End it there first."
+		die "a git am or git rebase is in progress in $dir" "Continue or abort the command first."
 	new=$BUILD/refresh
 	rm -rf "$new" && mkdir -p "$new"
-	# Not by a process substitution, which would hide an error: patches that are not listed are removed.
+	# A process substitution would hide an error: an incomplete list would remove patches.
 	mails "$new" "$(<"$dir.base")..$(git -C "$dir" rev-parse HEAD)" >"$new/order"
 	mapfile -t names <"$new/order"
 	[ ${#names[@]} != 0 ] || die "$dir has no commit on top of the topics before $1"
 
-	# A patch keeps its files; one whose subject has changed gets those of the patch in its place.
+	# A patch keeps its files. A patch with a new subject gets the files of the old patch in that place.
 	number=0
 	while read -r _ patch own; do
 		files[$patch]=$own
@@ -333,10 +332,10 @@ verify()
 		mails "$BUILD/verify" "$from..$TIP" >"$BUILD/verify/order"
 		for patch in $(<"$BUILD/verify/order"); do
 			same_patch "$BUILD/verify/$patch" "$TOP/patches/$topic/$patch" ||
-				die "make edit and make refresh TOPIC=$topic would change $patch" "Run them."
+				die "make edit and make refresh TOPIC=$topic would change $patch" "Run both commands."
 		done
 		entries | awk -v topic="$topic" '$1 == topic { print $2 }' | cmp - "$BUILD/verify/order" ||
-			die "patches/series has other patches for $topic"
+			die "patches/series and the commits of $topic list different patches"
 		# shellcheck disable=SC2046
 		commits yes $(with_needs "$topic")
 	done
@@ -346,7 +345,7 @@ ENTRIES=$(entries)
 case ${1:-} in
 checkout)
 	all_commits
-	# Also after a change in the tree by hand.
+	# Also undo changes that were made in the tree by hand.
 	{ [ "$(git -C "$SOURCE" rev-parse HEAD)" = "$TIP" ] && git -C "$SOURCE" diff --quiet HEAD; } ||
 		stage "source tree" "Remove $SOURCE to start over." git -C "$SOURCE" checkout -qf --detach "$TIP"
 	;;

@@ -1,22 +1,20 @@
 #!/bin/bash
-# Configures and builds the kernel, its modules, the uret kselftests and KVM's own, and installs
-# what the emulated machine needs into $KBUILD/root. Does nothing if nothing has changed.
+# Configures and builds the kernel, the modules, and the selftests of uret, KVM and x86, and installs
+# the modules into $KBUILD/root. Does nothing if nothing has changed.
 #
-# DEBUG=1 builds the kernel with KASAN, UBSAN, lockdep and other checks, in a folder of its own.
+# DEBUG=1 builds the kernel with KASAN, UBSAN, lockdep and other checks, in a separate folder.
 
 . "$(dirname "$0")/../lib.sh"
 toolchain
 paths
 lock_cache
 
-JOBS=$(($(nproc) + 1))
-ROOT=$KBUILD/root
-kmake() { make -C "$SOURCE" O="$KBUILD" -j"$JOBS" "${KMAKE[@]}" "$@"; }
+kmake() { kernel_make "$SOURCE" "$KBUILD" "$@"; }
 
 fragments=("$CONFIG/kernel.config")
 [ "$VARIANT" = release ] || fragments+=("$CONFIG/debug.config")
 
-# Every line of the fragments must be in the result, or the kernel is not what was asked for.
+# Configures the kernel. Fails if a line of the fragments is not in the result.
 configure()
 {
 	local line missing=0
@@ -41,21 +39,19 @@ configure()
 	cat "${fragments[@]}" >"$KBUILD/fragments"
 }
 
-kernel()
-{
-	kmake bzImage modules
-	rm -rf "$ROOT/lib/modules"
-	kmake modules_install INSTALL_MOD_PATH="$ROOT" INSTALL_MOD_STRIP=1 DEPMOD=true
-	depmod -b "$ROOT" "$(cat "$KBUILD/include/config/kernel.release")"
-}
-
-# They want the kernel's own headers for user space.
+# selftests NAME: builds the user-space headers of the kernel, and the selftests in folder NAME
 selftests()
 {
+	local files=$KBUILD/selftests/$1.files
 	kmake headers
+	# If a source file was moved or removed, the old program must not remain.
+	if ! find "$SOURCE/tools/testing/selftests/$1" -type f | sort | cmp -s - "$files"; then
+		rm -rf "$KBUILD/selftests/$1"
+	fi
 	mkdir -p "$KBUILD/selftests/$1"
-	make -s -C "$SOURCE/tools/testing/selftests/$1" -j"$JOBS" OUTPUT="$KBUILD/selftests/$1" \
+	make -s -C "$SOURCE/tools/testing/selftests/$1" -j$(($(nproc) + 1)) OUTPUT="$KBUILD/selftests/$1" \
 		LLVM=-"$LLVM_VERSION" KHDR_INCLUDES="-isystem $KBUILD/usr/include"
+	find "$SOURCE/tools/testing/selftests/$1" -type f | sort >"$files"
 }
 
 stamp=$KBUILD/stamp
@@ -65,7 +61,7 @@ if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$now" ]; then
 fi
 rm -f "$stamp"
 stage "kernel configuration" "See tools/uret/config/kernel.config." configure
-stage "kernel" "Building again goes on where it stopped; make clean starts over." kernel
+stage "kernel" "The next run continues the build; make distclean starts over." build_kernel "$SOURCE" "$KBUILD"
 stage "uret selftests" "See tools/testing/selftests/uret." selftests uret
 make -s -C "$SOURCE/tools/testing/selftests/uret" OUTPUT="$KBUILD/selftests/uret" emit_tests |
 	sed 's/^[^:]*://' >"$KBUILD/selftests/uret.list"

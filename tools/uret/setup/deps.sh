@@ -1,11 +1,11 @@
 #!/bin/bash
-# Installs the Debian packages that are missing, and bindgen where Debian's is too old. Touches no
-# apt sources.
+# Installs missing Debian packages, and builds bindgen with cargo where Debian's bindgen is too old.
+# Changes no apt sources.
 
 . "$(dirname "$0")/../lib.sh"
 toolchain
 
-# Headers that the kernel's tools and selftests want, and their packages.
+# Headers that the kernel's tools and selftests need: HEADER:PACKAGE
 HEADERS="gelf.h:libelf-dev openssl/ssl.h:libssl-dev uuid/uuid.h:uuid-dev"
 
 missing=
@@ -14,17 +14,17 @@ for package in $PACKAGES; do
 		missing="$missing $package"
 done
 
-# Packages that no configured suite has: rather this than an error of apt's.
+# Fails with advice, which apt does not give, if no configured suite has a package.
 check_available()
 {
 	local package unknown=
 	for package in $missing; do
 		apt-cache show "$package" >/dev/null 2>&1 || unknown="$unknown $package"
 	done
-	[ -z "$unknown" ] || die "apt knows no package of the name:$unknown" \
-		"On Debian 12 the toolchain (clang-22, rustc-web) is in the security suite only:" \
-		"add \"bookworm-security main\" to the apt sources, see sources.list(5), and" \
-		"the suite \"bookworm main\" for the others. On Debian 13: \"trixie main\"."
+	[ -z "$unknown" ] || die "apt has no package with the name:$unknown" \
+		"Debian 12 has the toolchain (clang-22, rustc-web) in the security suite only:" \
+		"add \"bookworm-security main\" and, for other packages, \"bookworm main\" to the" \
+		"apt sources, see sources.list(5). On Debian 13: \"trixie main\"."
 }
 
 if [ -n "$missing" ]; then
@@ -33,16 +33,16 @@ if [ -n "$missing" ]; then
 		run=(env DEBIAN_FRONTEND=noninteractive)
 	elif command -v sudo >/dev/null; then
 		run=(sudo env DEBIAN_FRONTEND=noninteractive)
-		sudo -v || die "sudo does not let you; as root run:" "apt-get update" "$command"
+		sudo -v || die "sudo refuses. As root run:" "apt-get update" "$command"
 	else
-		die "packages are missing, and this is neither root nor is there sudo. As root run:" \
+		die "packages are missing, and only root or sudo can install packages. As root run:" \
 			"apt-get update" "$command"
 	fi
 	stage "package lists" "Is the network up? Are the apt sources right?" \
 		"${run[@]}" apt-get update
 	check_available
 	# shellcheck disable=SC2086
-	stage "packages" "Does \"$command\" work by hand? A Debian package \"rustup\" must go first." \
+	stage "packages" "Does \"$command\" work by hand? If Debian's rustup is installed, remove that package first." \
 		"${run[@]}" apt-get install -y --no-install-recommends $missing
 fi
 
@@ -53,7 +53,7 @@ for header in $HEADERS; do
 done
 
 if [ ! -x "$BINDGEN" ]; then
-	# cargo takes up an interrupted download where it stopped.
+	# cargo resumes an interrupted download.
 	stage "bindgen" "Is crates.io reachable?" \
 		"${CARGO[@]}" install bindgen-cli --version 0.72.1 --locked --root "${BINDGEN%/bin/bindgen}"
 fi

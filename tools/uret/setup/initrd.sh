@@ -1,10 +1,10 @@
 #!/bin/bash
-# Packs the user space of the emulated machine: busybox, init, the modules, the selftests.
+# Writes the initramfs of the emulated machine: busybox, init, modules, selftests.
 #
-#	initrd.sh FILE [kvm LIST]	with KVM's selftests that LIST names, if it is given, or else
-#					with those only that are for measuring
+#	initrd.sh FILE [kvm LIST]	with the KVM selftests in the file LIST; without LIST, only with
+#					the KVM selftest for measurements
 #
-# MODULES=DIR has modules of another kernel to take.
+# MODULES=DIR takes the modules of another kernel from DIR/lib.
 
 . "$(dirname "$0")/../lib.sh"
 toolchain
@@ -20,8 +20,8 @@ cp "$TOOLS/guest/init" "$dir/init"
 mkdir "$dir/guest"
 cp -r "$TOOLS/guest/runs" "$dir/guest/"
 cp -a "${MODULES:-$KBUILD/root}/lib" "$dir/"
-# Two CPUs are one for a part of the time, as the test takes one away now and then.
-# Under all checks, a second of Bochs' own clock takes it ten of ours or more.
+# fsgs_stress_test takes a CPU offline at times, and needs longer with two CPUs than with one.
+# With DEBUG=1, a second on the emulated clock of Bochs takes ten seconds or more.
 fsgs_seconds=40 one_cpu=20 bochs=40 one_test=120 vms=100
 [ "$VARIANT" = release ] || fsgs_seconds=600 one_cpu=120 bochs=60 one_test=600 vms=20
 cat >"$dir/etc/uret.env" <<-EOF
@@ -35,11 +35,11 @@ cat >"$dir/etc/uret.env" <<-EOF
 EOF
 
 find "$KBUILD/selftests/uret" -type f -perm /111 -exec cp -t "$dir/selftests/uret/" {} +
-# Flat, as "make install" does.
+# Without subfolders, as "make install" does.
 find "$SOURCE/tools/testing/selftests/uret/" -name '*.sh' ! -path '*/lib/*' -exec cp -t "$dir/selftests/uret/" {} +
 cp "$SOURCE/tools/testing/selftests/kselftest/ktap_helpers.sh" "$dir/selftests/uret/"
 mkdir "$dir/selftests/uret/lib"
-cp "$SOURCE/tools/testing/selftests/uret/lib/functions.sh" "$dir/selftests/uret/lib/"
+cp "$SOURCE/tools/testing/selftests/uret/lib/"{*.sh,splats} "$dir/selftests/uret/lib/"
 if [ "${2:-}" = kvm ]; then
 	grep -v '^#' "$3"
 else
@@ -57,7 +57,7 @@ for test in $X86_TESTS; do
 done
 find "$dir/selftests" -type f -perm /111 ! -name '*.sh' -exec strip {} +
 
-# The libraries that these want, and their loader; some want none.
+# The shared libraries and the loader of the selftests; static programs need none.
 { find "$dir/selftests" -type f -perm /111 ! -name '*.sh' -exec ldd {} + || true; } |
 	grep -oE '/[^ ]+\.so[^ ]*' | sort -u | while read -r library; do
 	mkdir -p "$dir$(dirname "$library")"

@@ -1,7 +1,7 @@
 #!/bin/bash
-# Gets the kernel's source, as a git repository whose tag "pristine" is what was unpacked. It comes
-# from Debian's archive, as a package for another release, by way of apt in a folder of our own; or
-# from the folder KSRC.
+# Makes a git repository of the kernel source; the tag "pristine" is the source without the series. The
+# source is a copy of the folder KSRC, or a linux-source package of a later Debian release, downloaded by
+# an apt with sources and lists of its own, so that the apt sources of the machine do not change.
 
 . "$(dirname "$0")/../lib.sh"
 toolchain
@@ -13,7 +13,7 @@ version_of()
 	sed -n 's/^VERSION = //p;s/^PATCHLEVEL = //p' "$1/Makefile" | head -n 2 | paste -sd.
 }
 
-# The newest linux-source package for the version of the series, into $CACHE/deb.
+# Downloads the newest linux-source package of version $SERIES_FOR to $CACHE/deb.
 download()
 {
 	local dir=$CACHE/apt site package
@@ -27,17 +27,17 @@ download()
 	APT=(-o Dir::Etc::sourcelist="$dir/sources.list" -o Dir::Etc::sourceparts=/dev/null
 		-o Dir::State::lists="$dir/lists" -o Dir::Cache="$dir/cache" -o APT::Sandbox::User=root
 		-o Acquire::Languages=none -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false)
-	# One suite that is missing, or signed by a newer key, is no harm if another has the package.
+	# Ignore a suite that is missing, or signed by a newer key: another suite may have the package.
 	apt-get "${APT[@]}" update || true
 	package=linux-source-$SERIES_FOR
 	if ! apt-cache "${APT[@]}" show "$package" >/dev/null 2>&1; then
-		echo "The archive has no $package any more, but these:"
+		echo "The Debian archive no longer has $package. Available are:"
 		apt-cache "${APT[@]}" search --names-only '^linux-source-[0-9.]+$'
-		echo "The series is for $SERIES_FOR; a later one may take it. Any kernel source works as"
+		echo "The series is for $SERIES_FOR. To use a source of that version in the folder DIR, run"
 		echo "  make demo KSRC=DIR"
 		return 1
 	fi
-	# apt takes up an interrupted download where it stopped, and checks the signature's sums.
+	# apt resumes an interrupted download, and verifies the signed checksum.
 	(cd "$CACHE/deb" && apt-get "${APT[@]}" download "$package")
 }
 
@@ -60,7 +60,7 @@ copy()
 	import "$dir"
 }
 
-# Makes a repository of the folder, and only then gives it its name.
+# Makes a repository of the folder $1. The rename to $SOURCE comes last, so that $SOURCE is complete.
 import()
 {
 	(
@@ -86,8 +86,8 @@ fi
 
 if ! git -C "$SOURCE" rev-parse -q --verify pristine >/dev/null 2>&1; then
 	if [ -z "${KSRC:-}" ]; then
-		stage "kernel source, download" "Is the network up? KSRC=DIR uses a source that you have." \
+		stage "kernel source, download" "Is the network up? KSRC=DIR uses a local source." \
 			download
 	fi
-	stage "kernel source, $stage" "Is there room in $CACHE?" "$stage"
+	stage "kernel source, $stage" "Is there disk space in $CACHE?" "$stage"
 fi

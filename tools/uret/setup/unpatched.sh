@@ -1,13 +1,11 @@
 #!/bin/bash
-# Builds the kernel as it is without the series, in a folder of its own, and installs its modules, so
-# that it can be measured beside the patched one.
+# Builds the kernel without the series, in a separate folder, and installs the modules, for a comparison
+# with the patched kernel.
 
 . "$(dirname "$0")/../lib.sh"
 toolchain
 paths
 lock_cache
-
-kmake() { make -C "$UNPATCHED_SOURCE" O="$UNPATCHED" -j$(($(nproc) + 1)) "${KMAKE[@]}" "$@"; }
 
 source_tree()
 {
@@ -15,20 +13,17 @@ source_tree()
 	git -C "$SOURCE" worktree add -q --detach "$UNPATCHED_SOURCE" pristine
 }
 
-# The same configuration, but for what the series brings.
+# The configuration of the patched kernel, without the options that the series adds.
 kernel()
 {
 	mkdir -p "$UNPATCHED"
 	if [ ! -f "$UNPATCHED/.config" ] || [ "$UNPATCHED/.config" -ot "$KBUILD/.config" ]; then
 		cp "$KBUILD/.config" "$UNPATCHED/.config"
-		kmake olddefconfig
+		kernel_make "$UNPATCHED_SOURCE" "$UNPATCHED" olddefconfig
 	fi
-	kmake bzImage modules
-	rm -rf "$UNPATCHED/root"
-	kmake modules_install INSTALL_MOD_PATH="$UNPATCHED/root" INSTALL_MOD_STRIP=1 DEPMOD=true
-	depmod -b "$UNPATCHED/root" "$(cat "$UNPATCHED/include/config/kernel.release")"
+	build_kernel "$UNPATCHED_SOURCE" "$UNPATCHED"
 }
 
 [ -e "$UNPATCHED_SOURCE/Makefile" ] ||
-	stage "unpatched source" "Is there room in $CACHE?" source_tree
-stage "unpatched kernel" "Building again goes on where it stopped." kernel
+	stage "unpatched source" "Is there disk space in $CACHE?" source_tree
+stage "unpatched kernel" "The next run continues the build." kernel

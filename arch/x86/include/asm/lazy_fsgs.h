@@ -7,8 +7,8 @@
 #include <linux/user-return-notifier.h>
 
 /*
- * Whether a task never runs in user mode.  The thread struct has FS and GS of such a task,
- * and the registers may hold the values of another task.
+ * Whether a task never runs in user mode.  FS and GS of such a task are in the thread
+ * struct, and the registers may hold the values of another task.
  */
 static __always_inline bool task_is_kernel_only(const struct task_struct *task)
 {
@@ -23,8 +23,8 @@ static __always_inline bool task_fsgs_in_cpu(const struct task_struct *task)
 
 /**
  * struct lazy_fsgs - FS and GS with a restore that is deferred while kernel threads run
- * @task: the task that deferred the restore.  The thread struct holds FS and GS of @task,
- *	for any values of the registers
+ * @task: the task that deferred the restore.  The thread struct holds FS and GS of @task;
+ *	the registers may hold other values
  * @cpu: the CPU with the values in its registers, or -1
  * @restore: restores the registers of @task, as @next is switched in.  @next is current if
  *	another reason requires the restore.  Called with interrupts disabled, possibly in
@@ -35,7 +35,7 @@ static __always_inline bool task_fsgs_in_cpu(const struct task_struct *task)
  *
  * Kernel threads use neither FS nor the GS of user mode.  If @task is scheduled out for a
  * kernel thread, __switch_to() does not change FS and GS until a user task is switched
- * in.  If that is @task, the registers are current; if not, @restore comes first.
+ * in.  If that task is @task, the registers are current; if not, @restore comes first.
  *
  * DS, ES and LDTR are switched in any case, but with &lazy_fsgs_cpu.restore_tables set LDTR and
  * TR may hold a guest's.  Code that loads or uses LDTR calls restore_lazy_tables() first.
@@ -57,11 +57,12 @@ struct lazy_fsgs {
  * @task: the task of @lazy
  * @saved: memory has all values of the registers
  * @restore_tables: LDTR and TR may hold a guest's, and interrupts use no stacks of the TSS, see
- *	load_idt_noist().  Restores the host's without *@lazy.  NULL if they are the host's
+ *	load_idt_noist().  Restores the host's without *@lazy.  NULL if LDTR and TR are the
+ *	host's
  *
  * @task changes @lazy to LAZY_FSGS_TAKEN from another CPU, and only while @saved is set.
- * All else changes on this CPU.  So *@lazy must not be accessed while @saved is set, unless
- * @task is current or @lazy has been exchanged for NULL.
+ * All other changes are made on this CPU.  So *@lazy must not be accessed while @saved is
+ * set, unless @task is current or @lazy has been exchanged for NULL.
  */
 struct lazy_fsgs_cpu {
 	struct lazy_fsgs *lazy;
@@ -142,7 +143,7 @@ static __always_inline void lazy_fsgs_defer(struct lazy_fsgs *lazy, bool saved,
 	this_cpu_write(lazy_fsgs.lazy, lazy);
 }
 
-/* The registers are about to change: memory lacks values.  By @task on this CPU. */
+/* Called by @task before the registers change on this CPU, so that memory lacks values. */
 static __always_inline void lazy_fsgs_unsave(void)
 {
 	this_cpu_write(lazy_fsgs.saved, false);

@@ -11,7 +11,8 @@
  *  - uret_fsgs_*() defer FS and GS of a vCPU while kernel threads run.
  *  - The other functions uret_svm_*() defer the VMLOAD/VMSAVE state of a vCPU.
  *
- * All is declared in any case: without CONFIG_KVM_URET, KVM's calls are dead code.
+ * The declarations do not depend on CONFIG_KVM_URET.  Without CONFIG_KVM_URET, KVM's calls
+ * are dead code.
  */
 
 #include <linux/types.h>
@@ -23,13 +24,13 @@ struct vmcb;
 
 /**
  * struct uret_fsgs - the FS and GS of a vCPU, with the state that KVM switches along
- * @lazy: the deferral.  KVM may set @save of this after uret_fsgs_init()
+ * @lazy: the deferral.  KVM may set &lazy_fsgs.save after uret_fsgs_init()
  * @to_host: KVM's callback that restores the host's.  Called with interrupts disabled,
  *	possibly in the middle of a context switch
  *
- * While the vCPU's thread is scheduled out for a kernel thread, the registers stay as the
- * vCPU has prepared them.  The host's are restored when a user task other than that
- * thread is switched in.
+ * While the vCPU's thread is scheduled out for a kernel thread, the registers keep the
+ * values that KVM has loaded for the vCPU.  The host's are restored when a user task other
+ * than that thread is switched in.
  */
 struct uret_fsgs {
 	struct lazy_fsgs lazy;
@@ -38,9 +39,9 @@ struct uret_fsgs {
 
 /**
  * enum uret_vmcb_state - the copy of the VMLOAD/VMSAVE state that is current
- * @URET_VMCB_NEEDS_VMLOAD: that in the VMCB.  The CPU has an older one, or none
+ * @URET_VMCB_NEEDS_VMLOAD: the copy in the VMCB.  The CPU has an older copy, or none
  * @URET_VMCB_IN_SYNC: both copies
- * @URET_VMCB_NEEDS_VMSAVE: that in the CPU, except for GSBASE, which is in the VMCB
+ * @URET_VMCB_NEEDS_VMSAVE: the copy in the CPU, except for GSBASE, which is in the VMCB
  */
 enum uret_vmcb_state {
 	URET_VMCB_NEEDS_VMLOAD,
@@ -72,14 +73,14 @@ enum uret_svm_entry {
  *	host's state.  Exceptions use no interrupt stacks, and user mode must not run
  * @entry: how the vCPU enters
  * @fsgs_saved: the thread struct holds FS and GS, and user mode has not run since
- * @exits: the number of exits of the vCPU at the last uret_svm_load()
+ * @exits: the number of exits that the next uret_svm_load() counts from
  *
- * Only uret writes the fields.  @entry, @fsgs_saved and @exits are written in the vCPU's
- * thread alone.  @state and @loaded are written on the CPU that has the guest state, in the vCPU's
- * thread or with interrupts disabled.
+ * Only uret writes the fields: @entry, @fsgs_saved and @exits in the vCPU's thread; @state
+ * and @loaded on the CPU that has the guest state, in the vCPU's thread or with interrupts
+ * disabled.
  *
  * GSBASE is the host's whenever an interrupt or an NMI is possible: the code that enters
- * the guest exchanges GSBASE at VMRUN and #VMEXIT, and keeps the guest's in the VMCB.
+ * the guest exchanges GSBASE at VMRUN and #VMEXIT, and keeps the guest's GSBASE in the VMCB.
  */
 struct uret_svm {
 	struct uret_fsgs *fsgs;
@@ -93,7 +94,7 @@ struct uret_svm {
 };
 
 /**
- * uret_svm_init() - initialize the state of a vCPU whose guest state is not loaded
+ * uret_svm_init() - initialize the state of a new vCPU, with no guest state loaded
  * @svm: the state to initialize
  * @fsgs: see struct uret_svm
  * @vmcb: see struct uret_svm
@@ -126,16 +127,18 @@ bool uret_svm_reenter(struct uret_svm *svm, u64 exits);
 /**
  * uret_svm_decide() - decide how the vCPU enters
  * @svm: the state of the vCPU
- * @eligible: whether deferral is possible for the vCPU and the thread.  To know that of
- *	the thread, the caller saves FS and GS in the thread struct, unless &uret_svm.fsgs_saved
+ * @allowed: whether the host and the vCPU allow deferral.  If so, the caller has saved FS and
+ *	GS in the thread struct, unless &uret_svm.fsgs_saved is set
+ * @null_selectors: whether FS and GS of the thread struct have null selectors.  Other
+ *	selectors would also need a restore
  *
  * Context: The vCPU's thread, preemption disabled.
  */
-void uret_svm_decide(struct uret_svm *svm, bool eligible);
+void uret_svm_decide(struct uret_svm *svm, bool allowed, bool null_selectors);
 
 /**
  * uret_svm_ineligible() - note that the thread of a vCPU has become ineligible
- * @svm: the state of the vCPU, and the guest state is not loaded
+ * @svm: the state of the vCPU.  The guest state must not be loaded
  *
  * Context: The vCPU's thread, preemption disabled.
  */
@@ -236,7 +239,7 @@ void uret_fsgs_init(struct uret_fsgs *fsgs);
 
 /**
  * uret_fsgs_defer() - defer the restore of FS and GS while kernel threads run
- * @fsgs: the FS and GS of the vCPU, whose thread is about to be scheduled out
+ * @fsgs: the FS and GS of the vCPU.  The thread of the vCPU is about to be scheduled out
  * @saved: memory has all values of the registers.  Ignored if the restore is deferred
  *	here already
  *
@@ -255,14 +258,15 @@ void uret_fsgs_defer(struct uret_fsgs *fsgs, bool saved);
 void uret_fsgs_cancel(struct uret_fsgs *fsgs);
 
 /**
- * uret_fsgs_take() - take FS and GS from the CPU where they are deferred
+ * uret_fsgs_take() - take FS and GS from the CPU where the restore is deferred
  * @fsgs: the FS and GS of the vCPU
  *
- * Needs no IPI if memory has all values, and the CPU is another one.
+ * Needs no IPI if memory has all values, and if that CPU is not the current CPU.
  *
  * Context: The vCPU's thread, or the thread that destroys the vCPU, with preemption
  * disabled and interrupts enabled.
- * Return: Whether that was done without a call of &uret_fsgs.to_host.
+ * Return: True if FS and GS were taken without a call of &uret_fsgs.to_host; false if
+ * &uret_fsgs.to_host was called, or the restore is deferred on no CPU.
  */
 bool uret_fsgs_take(struct uret_fsgs *fsgs);
 
@@ -278,8 +282,8 @@ void uret_kvm_get(void);
 /**
  * uret_kvm_put() - undo uret_kvm_get(), as a VM is destroyed
  *
- * The last one restores the host's MSRs, FS and GS on each CPU that does not have them, by
- * an IPI.
+ * The call for the last VM restores the host's MSRs, FS and GS on each CPU with a guest's,
+ * by an IPI.
  *
  * Context: Task context.  May sleep.
  */
@@ -288,7 +292,7 @@ void uret_kvm_put(void);
 /**
  * uret_vmx_setup() - add the MSRs of VMX to the registry, except for MSRs that the CPU lacks
  * @msrs: the MSRs, in the order of KVM's numbers.  Only user mode can observe these MSRs, or
- *	the bits that KVM sets
+ *	the bits of the MSRs that KVM sets
  * @nr: the number of @msrs
  *
  * Context: Task context.  May sleep.

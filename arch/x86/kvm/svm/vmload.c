@@ -59,22 +59,17 @@ int svm_vmload_cpu_up(struct svm_cpu_data *sd)
 	return uret_svm_cpu_up(sd->host_state, __sme_page_pa(virt_to_page(sd->host_state)));
 }
 
-/*
- * Whether VMLOAD and VMSAVE may be deferred, if there is no LDT.  If so, the thread struct
- * holds FS and GS, for the restore.  Selectors that are not null would also need a restore.
- */
-static bool svm_may_defer_vmload(struct vcpu_svm *svm)
-{
-	if (!defer_vmload || is_sev_es_guest(&svm->vcpu))
-		return false;
-
-	/* Only user mode changes FS and GS, and does not run in KVM_RUN. */
-	if (!svm->vmload.fsgs_saved)
-		current_save_fsgs();
-	return !(current->thread.fsindex | current->thread.gsindex);
-}
-
+/* The caller checks for an LDT late. */
 void svm_decide_vmload(struct vcpu_svm *svm)
 {
-	uret_svm_decide(&svm->vmload, svm_may_defer_vmload(svm));
+	bool allowed = defer_vmload && !is_sev_es_guest(&svm->vcpu);
+
+	/*
+	 * The restore takes FS and GS from the thread struct.  Only user mode changes FS
+	 * and GS, and does not run in KVM_RUN.
+	 */
+	if (allowed && !svm->vmload.fsgs_saved)
+		current_save_fsgs();
+	uret_svm_decide(&svm->vmload, allowed,
+			!(current->thread.fsindex | current->thread.gsindex));
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A real-time task that never yields.
+ * A real-time task that never yields the CPU.
  *
  *	hog CPU
  *
- * Prints "running" when it has the CPU.
+ * Prints "running" when the task runs.
  */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -22,7 +22,7 @@ int main(int argc, char **argv)
 	set_priority(50);
 	printf("running\n");
 	fflush(stdout);
-	/* PAUSE, as in a driver that polls: QEMU runs the other CPU then. */
+	/* PAUSE, as in a driver that polls, lets QEMU run the other CPU. */
 	for (;;) {
 		for (volatile int i = 0; i < 100; i++)
 			;

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# VMs, MSRs and modules come and go on one CPU, while a task that never yields has the
-# other one to itself: nothing waits for that CPU.
+# Creates and destroys VMs, adds and removes an MSR, and unloads uret on one CPU, while a task
+# that never yields runs on the other CPU.  None of these operations may wait for the other CPU.
 
 . "$(dirname "$(readlink -f "$0")")/lib/functions.sh"
 
@@ -15,7 +15,7 @@ mark
 unload
 taskset -p 1 $$ >/dev/null
 
-# No other task gets a share of a CPU that a real-time task uses.
+# Disable the RT throttling and the fair server, so that no other task runs beside a real-time task.
 throttle=$(cat /proc/sys/kernel/sched_rt_runtime_us)
 server=$(cat "$SERVER" 2>/dev/null)
 mask=$(cat /sys/devices/virtual/workqueue/cpumask)
@@ -23,7 +23,7 @@ echo -1 >/proc/sys/kernel/sched_rt_runtime_us
 [ -z "$server" ] || echo 0 >"$SERVER"
 echo 1 >/sys/devices/virtual/workqueue/cpumask
 
-# beside_hog COMMAND...
+# beside_hog COMMAND...: run the command while hog runs on CPU 1
 beside_hog()
 {
 	"$(program hog)" 1 >/tmp/hog &
@@ -39,7 +39,7 @@ beside_hog()
 	return $status
 }
 
-# create FILE: prints how long the slowest VM took, to FILE
+# create FILE: write the time of the slowest VM to the file, in ns
 create()
 {
 	timeout 200 "$(program create_vms)" "$VMS" >"$1"
@@ -47,7 +47,8 @@ create()
 
 no_slower_than_twice_stock()
 {
-	ktap_print_msg "the slowest VM took $(cat /tmp/vms-uret) ns, stock $(cat /tmp/vms-stock) ns"
+	ktap_print_msg "slowest VM: expected at most twice $(cat /tmp/vms-stock) ns as on stock," \
+		"got $(cat /tmp/vms-uret) ns"
 	[ -s /tmp/vms-uret ] && [ -s /tmp/vms-stock ] &&
 		[ "$(cat /tmp/vms-uret)" -le $((2 * $(cat /tmp/vms-stock))) ]
 }
@@ -63,14 +64,14 @@ add_and_remove_msr()
 }
 
 load_kvm uret=0 || skip_all "kvm does not load"
-check "stock: VMs come and go" beside_hog create /tmp/vms-stock
+check "stock: create and destroy VMs" beside_hog create /tmp/vms-stock
 unload
 load_kvm uret=1
-check "uret: VMs come and go" beside_hog create /tmp/vms-uret
-check "in at most twice the time" no_slower_than_twice_stock
+check "uret: create and destroy VMs" beside_hog create /tmp/vms-uret
+check "uret takes at most twice the time of stock" no_slower_than_twice_stock
 unload
-check "an MSR comes and goes" beside_hog add_and_remove_msr
-check "uret unloads" beside_hog rmmod uret
+check "add and remove an MSR" beside_hog add_and_remove_msr
+check "unload uret" beside_hog rmmod uret
 
 echo "$throttle" >/proc/sys/kernel/sched_rt_runtime_us
 [ -z "$server" ] || echo "$server" >"$SERVER"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * User-return notifiers, as counted by the module uret_sample_notifier.
+ * Tests of user-return notifiers, with the counters of the module uret_sample_notifier.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -22,7 +22,7 @@
 #define SAMPLE	DEBUGFS "uret_sample_notifier/"
 #define CALLS	50
 #define TRIES	200
-/* Far fewer than CALLS, so that firing twice or not at all shows. */
+/* Far fewer than CALLS, to detect a notifier that fires twice or never. */
 #define MAX_IRQS 5
 
 FIXTURE(notifier) {
@@ -58,7 +58,7 @@ static long long other_task(int fd, int cpu)
 	return table_pread(fd, cpu, "other_task");
 }
 
-/* All interrupts that a CPU has had. */
+/* Return: the sum of all interrupts of a CPU. */
 static long long irqs_of(int cpu)
 {
 	long long sum = 0;
@@ -89,7 +89,7 @@ static void system_calls(int nr)
 		syscall(SYS_getpid);
 }
 
-/* Page faults of this task.  Each returns to user mode, and is no interrupt. */
+/* Return: the page faults of this task, which return to user mode, but are not interrupts. */
 static long faults(void)
 {
 	struct rusage usage;
@@ -99,7 +99,7 @@ static long faults(void)
 	return usage.ru_minflt + usage.ru_majflt;
 }
 
-/* What may add to the returns in an interval. */
+/* Causes of further returns to user mode in an interval. */
 struct disturbance {
 	long long irqs;
 	long faults;
@@ -111,8 +111,8 @@ static bool is_small(const struct disturbance *disturbance)
 }
 
 /*
- * Counts the returns to user mode for CALLS system calls.  An interrupt may add
- * one: where everything is slow, an interval without any is never found.
+ * Count the returns to user mode for CALLS system calls.  Accept one more return for each
+ * interrupt, as a slow machine has no interval without interrupts.
  */
 static long long count_returns(int fd, int cpu, struct disturbance *disturbance)
 {
@@ -125,16 +125,16 @@ static long long count_returns(int fd, int cpu, struct disturbance *disturbance)
 	after = returns(fd, cpu);
 	disturbance->faults = faults() - disturbance->faults;
 	disturbance->irqs = irqs_of(cpu) - disturbance->irqs;
-	/* Reading the first number is one, too. */
+	/* The read of the first number returns to user mode, too. */
 	after -= before + 1;
 	return after > CALLS && after <= CALLS + disturbance->irqs ? CALLS : after;
 }
 
 /*
- * The same in an interval in which no other task ran, few interrupts came, and this task
- * touched no page for the first time since a fork().
+ * As count_returns(), in an interval with few interrupts, in which no other task ran, and this
+ * task had no page fault.
  */
-static long long undisturbed(int fd, int cpu)
+static long long count_undisturbed(int fd, int cpu)
 {
 	for (int i = 0; i < TRIES; i++) {
 		long long others = other_task(fd, cpu);
@@ -149,7 +149,7 @@ static long long undisturbed(int fd, int cpu)
 
 TEST_F(notifier, fires_exactly_once_per_return)
 {
-	ASSERT_EQ(CALLS, undisturbed(self->fd, self->cpu));
+	ASSERT_EQ(CALLS, count_undisturbed(self->fd, self->cpu));
 }
 
 TEST_F(notifier, does_not_fire_when_disarmed)
@@ -165,11 +165,11 @@ TEST_F(notifier, does_not_fire_when_disarmed)
 TEST_F(notifier, cannot_be_armed_twice)
 {
 	ASSERT_EQ(-EBUSY, write_file(SAMPLE "armed", "1"));
-	/* And still counts each return once. */
-	ASSERT_EQ(CALLS, undisturbed(self->fd, self->cpu));
+	/* The notifier still fires once per return. */
+	ASSERT_EQ(CALLS, count_undisturbed(self->fd, self->cpu));
 }
 
-TEST_F(notifier, refuses_other_input)
+TEST_F(notifier, rejects_invalid_input)
 {
 	ASSERT_EQ(-EINVAL, write_file(SAMPLE "armed", "x"));
 	ASSERT_EQ(1, table_pread(self->fd, self->cpu, "armed"));
@@ -180,7 +180,7 @@ TEST_F(notifier, does_not_fire_for_kernel_threads_or_idle)
 	for (int i = 0; i < 20; i++)
 		usleep(5000);
 	ASSERT_EQ(0, table_pread(self->fd, self->cpu, "kernel_thread"));
-	ASSERT_EQ(CALLS, undisturbed(self->fd, self->cpu));
+	ASSERT_EQ(CALLS, count_undisturbed(self->fd, self->cpu));
 }
 
 TEST_F(notifier, follows_the_cpu_to_another_task)
@@ -198,8 +198,8 @@ TEST_F(notifier, follows_the_cpu_to_another_task)
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	ASSERT_EQ(0, status);
 	ASSERT_GE(other_task(self->fd, self->cpu), before + CALLS);
-	/* And back. */
-	ASSERT_EQ(CALLS, undisturbed(self->fd, self->cpu));
+	/* The notifier also fires for this task again. */
+	ASSERT_EQ(CALLS, count_undisturbed(self->fd, self->cpu));
 }
 
 TEST_F(notifier, does_not_follow_the_task_to_another_cpu)
@@ -213,10 +213,10 @@ TEST_F(notifier, does_not_follow_the_task_to_another_cpu)
 	here = returns(self->fd, 0);
 	system_calls(CALLS);
 	ASSERT_EQ(here, returns(self->fd, 0));
-	/* Others may run there, but not that much. */
+	/* Other tasks may run there, but return less often. */
 	ASSERT_LT(returns(self->fd, self->cpu), there + CALLS);
 	ASSERT_EQ(0, host_pin(self->cpu));
-	ASSERT_EQ(CALLS, undisturbed(self->fd, self->cpu));
+	ASSERT_EQ(CALLS, count_undisturbed(self->fd, self->cpu));
 }
 
 static volatile int signals;
@@ -232,17 +232,18 @@ TEST_F(notifier, survives_signals)
 	for (int i = 0; i < 20; i++)
 		raise(SIGUSR1);
 	ASSERT_EQ(20, signals);
-	ASSERT_EQ(CALLS, undisturbed(self->fd, self->cpu));
+	ASSERT_EQ(CALLS, count_undisturbed(self->fd, self->cpu));
 }
 
-/* Arms in a child that ends by exit or exec, and checks that it goes on. */
+/* Arm in a child that ends by exit or exec, and check that the notifier still fires. */
 static const char *arm_in_child(int fd, int cpu, bool exec)
 {
+	static char message[64];
 	int status;
 	pid_t pid;
 
 	if (write_file(SAMPLE "armed", "0"))
-		return "cannot disarm";
+		return "cannot disarm the notifier";
 	pid = fork();
 	if (!pid) {
 		if (write_file(SAMPLE "armed", "1"))
@@ -252,19 +253,24 @@ static const char *arm_in_child(int fd, int cpu, bool exec)
 		_exit(exec ? 127 : 0);
 	}
 	if (waitpid(pid, &status, 0) != pid || WEXITSTATUS(status) == 127)
-		return "the child could not arm it";
+		return "the child cannot arm the notifier";
 	if (table_pread(fd, cpu, "armed") != 1)
-		return "it is not armed any more";
+		return "expected an armed notifier, got a disarmed one";
 
-	/* All returns are another task's than the one that armed it now. */
+	/* No return from now on is of the task that armed the notifier. */
 	for (int i = 0; i < TRIES; i++) {
 		struct disturbance disturbance;
 		long long count = count_returns(fd, cpu, &disturbance);
 
-		if (is_small(&disturbance))
-			return count == CALLS ? NULL : "it does not fire once each";
+		if (!is_small(&disturbance))
+			continue;
+		if (count == CALLS)
+			return NULL;
+		snprintf(message, sizeof(message), "expected %d calls of the notifier, got %lld",
+			 CALLS, count);
+		return message;
 	}
-	return "disturbed all the time";
+	return "expected an interval with few interrupts, got none";
 }
 
 TEST_F(notifier, survives_fork)
@@ -279,21 +285,21 @@ TEST_F(notifier, survives_fork)
 			_exit(0);
 		ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	}
-	ASSERT_EQ(CALLS, undisturbed(self->fd, self->cpu));
+	ASSERT_EQ(CALLS, count_undisturbed(self->fd, self->cpu));
 }
 
 TEST_F(notifier, survives_exec_of_the_task_that_armed_it)
 {
-	const char *wrong = arm_in_child(self->fd, self->cpu, true);
+	const char *error = arm_in_child(self->fd, self->cpu, true);
 
-	ASSERT_EQ(NULL, wrong) TH_LOG("%s", wrong);
+	ASSERT_EQ(NULL, error) TH_LOG("%s", error);
 }
 
 TEST_F(notifier, survives_exit_of_the_task_that_armed_it)
 {
-	const char *wrong = arm_in_child(self->fd, self->cpu, false);
+	const char *error = arm_in_child(self->fd, self->cpu, false);
 
-	ASSERT_EQ(NULL, wrong) TH_LOG("%s", wrong);
+	ASSERT_EQ(NULL, error) TH_LOG("%s", error);
 }
 
 TEST_HARNESS_MAIN

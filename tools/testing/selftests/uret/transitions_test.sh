@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# A VM runs while its CPU goes offline, while it is moved about, and while the
-# system goes to sleep as far as it can without losing power.
+# Tests transitions while a VM runs or sleeps: the CPU goes offline, the VM migrates, the VM is
+# killed, and the system suspends as far as pm_test allows.
 
 . "$(dirname "$(readlink -f "$0")")/lib/functions.sh"
 
@@ -16,11 +16,19 @@ CPUS=$(getconf _NPROCESSORS_ONLN 2>/dev/null || grep -c '^processor' /proc/cpuin
 LAST=$((CPUS - 1))
 ONLINE=/sys/devices/system/cpu/cpu$LAST/online
 
-# clean CPU: nothing is left of the guest's values there
-clean()
+# is_clean CPU: whether no slot of the CPU is dirty, and the notifier is not armed
+is_clean()
 {
 	uses Y || return 0
 	grep -q "^$1 0x0 0 " "$URET/cpus"
+}
+
+# clean CPU: expect that the CPU is clean
+clean()
+{
+	is_clean "$1" && return 0
+	ktap_print_msg "uret/cpus: expected \"$1 0x0 0 ...\", got \"$(grep "^$1 " "$URET/cpus")\""
+	return 1
 }
 
 hotplug()
@@ -47,32 +55,33 @@ armed_notifier_survives_hotplug()
 	files=/sys/kernel/debug/uret_sample_notifier
 	taskset $((1 << LAST)) sh -c "echo 1 >$files/armed" || return 1
 	echo 0 >"$ONLINE" && echo 1 >"$ONLINE" || return 1
-	# It is still in the list: to arm it again is refused, to disarm it is not.
+	# The notifier is still armed: arming fails, and disarming succeeds.
 	refused taskset $((1 << LAST)) sh -c "echo 1 >$files/armed" &&
 		taskset $((1 << LAST)) sh -c "echo 0 >$files/armed"
 }
 
-# How often the FS and GS of a vCPU left a CPU for another reason than a user task.
+# Print how often FS and GS of vCPUs were flushed from a CPU or taken by another CPU.
 moved()
 {
 	echo $(($(counted "$URET/fsgs" flushed) + $(counted "$URET/fsgs" taken)))
 }
 
-# with_idle_vm COMMAND...: does it to a VM that only sleeps and wakes, so that its FS and GS are
-# still there, and must be flushed or taken. The guest checks whether its own came with it.
+# with_idle_vm COMMAND...: run the command beside a VM that only sleeps and wakes.  The CPU of the
+# vCPU runs no user task, so that FS and GS are still deferred there when the vCPU migrates, and
+# must be flushed or taken.  The guest checks its registers.
 with_idle_vm()
 {
 	start_vm -i || return 1
 	taskset -p $((1 << LAST)) "$VM_PID" >/dev/null
 	before=$(moved)
 	"$@" && stop_vm || return 1
-	uses N || [ "$(moved)" -gt "$before" ]
+	uses N || above "FS and GS flushed or taken" "$before" "$(moved)"
 }
 
-# A vCPU that sleeps does not move: it is the CPU that has to put back what it has of it.
+# A sleeping vCPU does not migrate when its CPU goes offline: the CPU must flush FS and GS.
 offline_with_sleeping_vm()
 {
-	# Another task on that CPU, and they are gone already.
+	# If this shell ran on that CPU, the switch to the shell would restore FS and GS.
 	taskset -p 1 $$ >/dev/null
 	start_vm -c "$LAST" -s && sleep 0.5 || return 1
 	before=$(counted "$URET/fsgs" flushed)
@@ -80,11 +89,12 @@ offline_with_sleeping_vm()
 	after=$(counted "$URET/fsgs" flushed)
 	echo 1 >"$ONLINE" && stop_vm || return 1
 	taskset -p $(((1 << CPUS) - 1)) $$ >/dev/null
-	uses N || [ "$after" -gt "$before" ]
+	uses N || above "FS and GS flushed" "$before" "$after"
 }
 
-# KVM's worker is a user task that never runs in user mode. When it exits it clears FS and GS, which
-# are the sleeping vCPU's on the CPU where it does.
+# The worker of KVM is a user task that never runs in user mode, so that the switch to the worker
+# does not restore FS and GS.  The exit of the worker clears FS and GS, while FS and GS of the
+# sleeping vCPU are deferred on that CPU.
 worker_exits_beside_sleeping_vm()
 {
 	taskset -p 1 $$ >/dev/null
@@ -98,16 +108,17 @@ worker_exits_beside_sleeping_vm()
 	after=$(counted "$URET/fsgs" flushed)
 	stop_vm || return 1
 	taskset -p $(((1 << CPUS) - 1)) $$ >/dev/null
-	uses N || [ "$after" -gt "$before" ]
+	uses N || above "FS and GS flushed" "$before" "$after"
 }
 
-# There is no return to user mode on its CPU, and no VM any more, but its MSRs are there.
+# No task returns to user mode on the CPU of the vCPU: the destruction of the last VM must restore
+# the MSRs of that CPU.
 last_vm_is_killed()
 {
 	taskset -p 1 $$ >/dev/null
 	start_vm -c "$LAST" -s && sleep 0.5 || return 1
-	if clean "$LAST" && uses Y; then
-		ktap_print_msg "the vCPU has left nothing on its CPU"
+	if is_clean "$LAST" && uses Y; then
+		ktap_print_msg "CPU $LAST: expected a dirty slot, got none"
 		return 1
 	fi
 	kill -KILL "$VM_PID"
@@ -116,62 +127,63 @@ last_vm_is_killed()
 	taskset -p $(((1 << CPUS) - 1)) $$ >/dev/null
 }
 
-# Its LDT is lost at the next exit, unless it was noticed.
+# KVM must notice the new LDT of the thread of the vCPU, or the next VM exit loses the LDT.
 sleeping_vm_gets_ldt()
 {
 	taskset -p 1 $$ >/dev/null
 	before=$(counted "$URET/fsgs" flushed)
 	"$(program run_vm)" -c "$LAST" -l || return 1
 	taskset -p $(((1 << CPUS) - 1)) $$ >/dev/null
-	uses N || [ "$(counted "$URET/fsgs" flushed)" -gt "$before" ]
+	uses N || above "FS and GS flushed" "$before" "$(counted "$URET/fsgs" flushed)"
 }
 
-# With VMLOAD at each exit, LDTR is the host's, so modify_ldt() does not restore FS and GS on
-# the CPU of the vCPU. The wake-up of the vCPU does.
+# With VMLOAD at each exit, the CPU of the vCPU has the host's LDTR, so that modify_ldt() does not
+# restore FS and GS there. The wake-up of the vCPU does.
 sleeping_eager_vm_gets_ldt()
 {
 	unload && modprobe kvm ${URET_PARAM:-uret=1} && modprobe kvm-amd defer_vmload=0 &&
 		sleeping_vm_gets_ldt
 }
 
-# sleep_as_far_as LEVEL: see Documentation/power/basic-pm-debugging.rst
-sleep_as_far_as()
+# suspend_up_to LEVEL: suspend up to a level, see Documentation/power/basic-pm-debugging.rst
+suspend_up_to()
 {
-	slept=1
-	echo "$1" >/sys/power/pm_test && echo mem >/sys/power/state && slept=0
+	suspended=1
+	echo "$1" >/sys/power/pm_test && echo mem >/sys/power/state && suspended=0
 	echo none >/sys/power/pm_test
-	return $slept
+	return $suspended
 }
 
 if [ "$LAST" = 0 ]; then
 	for name in "offline and online" "migration" "migration from an idle CPU" \
 		    "an idle CPU goes offline" "a sleeping vCPU's CPU goes offline" \
 		    "a worker exits beside a sleeping vCPU" "a sleeping vCPU's thread gets an LDT" \
-		    "the last VM is killed in its sleep" "a notifier and hotplug"; do
+		    "the last VM is killed while the vCPU sleeps" \
+		    "an armed notifier survives hotplug"; do
 		ktap_test_skip "$name: only one CPU"
 	done
 else
-	start_vm || ktap_print_msg "no VM"
+	start_vm || ktap_print_msg "cannot start a VM"
 	taskset -p $((1 << LAST)) "$VM_PID" >/dev/null
 	check "offline and online" eval 'hotplug && stop_vm'
-	start_vm || ktap_print_msg "no VM"
+	start_vm || ktap_print_msg "cannot start a VM"
 	check "migration" eval 'move && stop_vm'
 	check "migration from an idle CPU" with_idle_vm move
 	check "an idle CPU goes offline" with_idle_vm hotplug
 	check "a sleeping vCPU's CPU goes offline" offline_with_sleeping_vm
 	check "a worker exits beside a sleeping vCPU" worker_exits_beside_sleeping_vm
 	check "a sleeping vCPU's thread gets an LDT" sleeping_vm_gets_ldt
-	check "the last VM is killed in its sleep" last_vm_is_killed
-	check "a notifier and hotplug" armed_notifier_survives_hotplug
+	check "the last VM is killed while the vCPU sleeps" last_vm_is_killed
+	check "an armed notifier survives hotplug" armed_notifier_survives_hotplug
 fi
 
 if grep -q core /sys/power/pm_test 2>/dev/null && grep -q mem /sys/power/state; then
-	start_vm -c 0 || ktap_print_msg "no VM"
-	check "sleep, up to the devices" sleep_as_far_as devices
-	check "sleep, up to the last CPU" eval 'sleep_as_far_as core && stop_vm'
+	start_vm -c 0 || ktap_print_msg "cannot start a VM"
+	check "suspend, up to the devices" suspend_up_to devices
+	check "suspend, up to the last CPU" eval 'suspend_up_to core && stop_vm'
 else
-	ktap_test_skip "sleep, up to the devices: not in this kernel"
-	ktap_test_skip "sleep, up to the last CPU: not in this kernel"
+	ktap_test_skip "suspend, up to the devices: not in this kernel"
+	ktap_test_skip "suspend, up to the last CPU: not in this kernel"
 fi
 
 eager="a sleeping vCPU's thread gets an LDT, with VMLOAD at each exit"

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Tells from its bytes what an instruction is, as far as it is counted.
+//! Classifies instructions by their bytes, as far as the class is counted.
 //!
 //! Source: Intel SDM volume 2, "Instruction Format" and "Opcode Map", and AMD APM volume 3,
-//! "Opcode and Operand Encodings". Only 64-bit mode is known.
+//! "Opcode and Operand Encodings". Only for 64-bit mode.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,10 +16,10 @@ macro_rules! classes {
         }
 
         impl Class {
-            /// All of them.
+            /// All classes.
             pub const ALL: &'static [Class] = &[$(Class::$variant),*];
 
-            /// What it is called in results.
+            /// The name of the class in results.
             pub fn name(self) -> &'static str {
                 match self {
                     $(Class::$variant => $name,)*
@@ -51,24 +51,24 @@ classes! {
     Locked "locked",
 }
 
-/// How many classes there are.
+/// The number of classes.
 pub const NR_CLASSES: usize = Class::ALL.len();
 
-/// What the measured program tells the plugin, by a NOP that nothing else uses.
+/// A marker of the measured program for the plugin, which is a NOP that no other code uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Marker {
     /// A scenario begins.
     Begin,
-    /// A sample starts here; what came before is nobody's.
+    /// A sample starts. Instructions since the last sample belong to no sample.
     Start,
-    /// An operation is complete: a sample ends, and the next starts.
+    /// An operation is complete: a sample ends, and the next sample starts.
     Operation,
     /// The scenario ends.
     End,
 }
 
 impl Marker {
-    /// Recognizes `nopl DISPLACEMENT(%rax,%rax,1)`, whose displacement is "urt" and a letter.
+    /// Recognizes `nopl DISPLACEMENT(%rax,%rax,1)` with a displacement of "urt" and a letter.
     pub fn of(code: &[u8]) -> Option<Self> {
         match code.strip_prefix(b"\x0f\x1f\x84\x00urt")? {
             b"B" => Some(Marker::Begin),
@@ -80,7 +80,7 @@ impl Marker {
     }
 }
 
-/// What an instruction counts as, besides [`Class::Instructions`].
+/// The classes of an instruction, besides [`Class::Instructions`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Kind {
     pub class: Option<Class>,
@@ -91,7 +91,7 @@ pub struct Kind {
 pub fn classify(code: &[u8]) -> Kind {
     let prefixes = code.iter().take_while(|it| is_legacy_prefix(**it)).count();
     let (prefixes, rest) = code.split_at(prefixes);
-    // REX must be the last.
+    // REX is the last prefix.
     let rest = match rest {
         [0x40..=0x4f, rest @ ..] => rest,
         _ => rest,
@@ -123,7 +123,7 @@ fn class(prefixes: &[u8], opcode: &[u8]) -> Option<Class> {
         [0x0f, 0x00, ..] if reg == 3 => Some(Class::Ltr),
         [0x0f, 0x01, ..] if memory && reg == 2 => Some(Class::Lgdt),
         [0x0f, 0x01, ..] if memory && reg == 3 => Some(Class::Lidt),
-        // With F2 or F3 it is RDMSRLIST or WRMSRLIST.
+        // With F2 or F3, the instruction is RDMSRLIST or WRMSRLIST.
         [0x0f, 0x01, 0xc6, ..] if mandatory.is_none() => Some(Class::Wrmsrns),
         [0x0f, 0x01, 0xd8, ..] => Some(Class::Vmrun),
         [0x0f, 0x01, 0xda, ..] => Some(Class::Vmload),
@@ -189,7 +189,7 @@ mod tests {
         is(&[0x0f, 0x00, 0xc0], None);
         is(&[0x0f, 0xae, 0x00], None);
         is(&[0x0f, 0xae, 0xe8], None);
-        // XGETBV and XSETBV are where LGDT would be, had they an operand in memory.
+        // XGETBV and XSETBV have the opcode of LGDT, without an operand in memory.
         is(&[0x0f, 0x01, 0xd0], None);
         is(&[0x0f, 0x01, 0xd1], None);
         // RDMSRLIST, WRMSRLIST.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Counts, per CPU and per mode, and takes samples at the markers.
+//! Counts instructions per CPU and per mode, and takes samples at the markers.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::Mutex;
@@ -8,26 +8,26 @@ use std::sync::Mutex;
 use crate::classify::{Class, Kind, Marker, NR_CLASSES};
 use crate::record::{Record, Summaries, Summary};
 
-/// How many CPUs there may be.
+/// The highest number of CPUs.
 pub const MAX_CPUS: usize = 64;
 
 const HOST: usize = 0;
 const GUEST: usize = 1;
 
-/// Where an instruction is: its virtual address and, since a guest may have the same one, where
-/// the emulator keeps it.
+/// The place of an instruction: the virtual address and, as a guest may use the same virtual
+/// address, the address in the emulator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     pub virt: u64,
     pub phys: u64,
 }
 
-/// What one CPU has executed. Only its own thread writes it.
+/// The counters of a CPU. Only the thread of the CPU writes the counters.
 struct Cpu {
     counts: [[AtomicU64; NR_CLASSES]; 2],
     /// [`HOST`] or [`GUEST`].
     mode: AtomicUsize,
-    /// Where the host goes on after a #VMEXIT.
+    /// The place where the host continues after #VMEXIT.
     resume: [AtomicU64; 2],
 }
 
@@ -55,7 +55,7 @@ struct Window {
     samples: Vec<Counts>,
 }
 
-/// All counters, and the samples that were taken.
+/// All counters, and the samples.
 pub struct Counter {
     cpus: [Cpu; MAX_CPUS],
     window: Mutex<Option<Window>>,
@@ -75,8 +75,8 @@ impl Counter {
         }
     }
 
-    /// To be called at the start of a block of instructions: the first instruction of the host
-    /// after a #VMEXIT is the one after its VMRUN, and starts a block.
+    /// Call at the start of each block of instructions. After #VMEXIT, the first instruction of the
+    /// host is the instruction after VMRUN, and starts a block.
     pub fn block(&self, cpu: usize, first: Place) {
         let cpu = &self.cpus[cpu];
         if cpu.mode.load(Relaxed) == GUEST
@@ -87,7 +87,7 @@ impl Counter {
         }
     }
 
-    /// To be called when a CPU is about to execute an instruction of no marker, of `size` bytes.
+    /// Call before a CPU executes an instruction of `size` bytes that is no marker.
     pub fn execute(&self, cpu: usize, kind: Kind, place: Place, size: u64) {
         let cpu = &self.cpus[cpu];
         cpu.add(Class::Instructions);
@@ -97,7 +97,7 @@ impl Counter {
         if let Some(class) = kind.class {
             cpu.add(class);
         }
-        // A guest's own VMRUN leads to the host.
+        // VMRUN of a guest exits to the host.
         if kind.class == Some(Class::Vmrun) && cpu.mode.load(Relaxed) == HOST {
             cpu.resume[0].store(place.virt + size, Relaxed);
             cpu.resume[1].store(place.phys + size, Relaxed);
@@ -105,7 +105,7 @@ impl Counter {
         }
     }
 
-    /// To be called at a marker. Returns the record of a scenario that has ended.
+    /// Call at a marker. Returns the record of the scenario at the end.
     pub fn mark(&self, marker: Marker) -> Option<Record> {
         let mut window = self.window.lock().unwrap();
         match marker {
@@ -244,7 +244,7 @@ mod tests {
             counter.mark(Marker::Operation);
         }
         let record = counter.mark(Marker::End).unwrap();
-        // Each operation, and from there to the next start nothing.
+        // Only the instructions from start to operation count.
         assert_eq!(record.samples, 5);
         assert_eq!(record.host["instructions"].total, 5);
         assert!(!record.host.contains_key("wrmsr"));
@@ -257,7 +257,7 @@ mod tests {
         counter.mark(Marker::Start);
         run(&counter, 0, 0x100, VMRUN);
         run(&counter, 0, 0x900, WRMSR);
-        // The same virtual address, but another page; and a VMRUN of the guest's own.
+        // The guest uses the same virtual address in another page, and executes VMRUN.
         counter.block(
             0,
             Place {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Counts what each CPU executes between markers, split into host and guest (SVM).
+//! Counts the instructions of each CPU between markers, for the host and for guests (SVM).
 //!
-//! [`count::Counter`] is told of every instruction, [`record::Record`] is what comes out of it,
-//! and [`classify::Marker`] is how the measured program says what it is doing. Markers are not
-//! counted. An instruction counts when it is started: one that faults and starts again, twice.
+//! [`count::Counter`] is called for each instruction. [`classify::Marker`] marks the operations of
+//! the measured program, and [`record::Record`] is the result. Markers are not counted. An
+//! instruction counts at its start: twice if the instruction faults and starts again.
 
 pub mod classify;
 pub mod count;

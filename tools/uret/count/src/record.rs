@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What the plugin writes, a JSON object in a line for each scenario.
+//! The output of the plugin: for each scenario, a line with a JSON object.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Sums samples up; they get sorted.
+    /// Summarizes samples. Sorts `samples`.
     pub fn of(samples: &mut [u64]) -> Self {
         samples.sort_unstable();
         Self {
@@ -28,23 +28,24 @@ impl Summary {
     }
 }
 
-/// The samples of all classes that were seen at all, by name.
+/// The samples of all classes with a count, by name.
 pub type Summaries = BTreeMap<String, Summary>;
 
-/// A scenario, between [`Marker::Begin`](crate::classify::Marker::Begin) and the end.
+/// The record of a scenario, from [`Marker::Begin`](crate::classify::Marker::Begin) to
+/// [`Marker::End`](crate::classify::Marker::End).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// How many samples there were.
+    /// The number of samples.
     pub samples: usize,
-    /// What the host executed for each, on all CPUs.
+    /// The instructions of the host per sample, on all CPUs.
     pub host: Summaries,
-    /// What guests executed.
+    /// The instructions of guests per sample.
     pub guest: Summaries,
-    /// How many instructions each CPU executed from the beginning to the end, host and guest.
+    /// The number of instructions of each CPU in the scenario, of the host and of guests.
     pub cpus: Vec<[u64; 2]>,
 }
 
-/// Reads what the plugin has written.
+/// Parses the output of the plugin.
 pub fn parse(text: &str) -> serde_json::Result<Vec<Record>> {
     text.lines().map(serde_json::from_str).collect()
 }

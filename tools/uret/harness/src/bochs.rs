@@ -11,17 +11,16 @@ use std::thread;
 
 use anyhow::{bail, Context, Result};
 
-use crate::emulator::Operations;
-use crate::machine::Machine;
+use crate::machine::{Machine, Operations};
 
 pub struct Bochs;
 
 impl Operations for Bochs {
-    fn platform(&self) -> &'static str {
+    fn vendor(&self) -> &'static str {
         "vmx"
     }
 
-    /// Bochs emulates a CPU that waits at full cost.
+    /// In Bochs, a CPU that waits costs as much as a CPU that works.
     fn default_cpus(&self) -> u32 {
         1
     }
@@ -29,7 +28,7 @@ impl Operations for Bochs {
     fn kernel_options(&self, cpus: u32) -> &'static str {
         match cpus {
             1 => "tsc=reliable ",
-            // A CPU in MWAIT at times misses the write of another CPU to the monitored address.
+            // No MWAIT: at times, a CPU in MWAIT misses the write to the monitored address.
             _ => "tsc=reliable idle=halt ",
         }
     }
@@ -47,10 +46,10 @@ impl Operations for Bochs {
         let rc = machine.dir.join("bochsrc");
         let commands = machine.dir.join("commands");
         fs::write(&rc, bochsrc(&cd, serial, machine.cpus))?;
-        // The debugger stops at its prompt first.
+        // Let the debugger continue from its first prompt.
         fs::write(&commands, "c\n")?;
 
-        // Each display of Bochs needs a terminal.
+        // All displays of Bochs need a terminal.
         let (mut pty, pts) = pty_process::blocking::open()?;
         let child = pty_process::blocking::Command::new("bochs")
             .arg("-q")
@@ -112,7 +111,7 @@ fn make_cd(machine: &Machine) -> Result<PathBuf> {
     Ok(iso)
 }
 
-/// Finds the terminal that Bochs draws the screen on in the output of Bochs.
+/// Finds the path of the terminal for the screen in the output of Bochs.
 fn screen_of(output: &str) -> Option<PathBuf> {
     let (path, _) = output
         .split_once("connected to screen \"")?
@@ -122,11 +121,11 @@ fn screen_of(output: &str) -> Option<PathBuf> {
     Some(path.into())
 }
 
-/// Reads the screen: Bochs waits when the terminal is full, after some minutes.
+/// Reads the screen, as Bochs waits once the terminal is full, after some minutes.
 fn drain(screen: PathBuf) {
     thread::spawn(move || {
         let mut options = fs::OpenOptions::new();
-        // Not as the controlling terminal.
+        // Do not make the terminal the controlling terminal.
         let file = options.read(true).custom_flags(libc::O_NOCTTY).open(screen);
         let mut buffer = [0; 4096];
 
@@ -137,7 +136,8 @@ fn drain(screen: PathBuf) {
     });
 }
 
-/// A CPU with VMX, EPT and unrestricted guests. Logging makes KVM many times slower.
+/// The configuration: a CPU with VMX, EPT and unrestricted guests. Logging is disabled, as KVM is
+/// many times slower with logging.
 fn bochsrc(cd: &Path, serial: &Path, cpus: u32) -> String {
     format!(
         "cpu: model=corei7_haswell_4770, count={cpus}, ips=50000000, ignore_bad_msrs=1\n\

@@ -9,7 +9,6 @@ use std::thread;
 use anyhow::{ensure, Result};
 
 use crate::bench::check_plugin;
-use crate::demo;
 use crate::emulator::Emulator;
 use crate::machine::{Images, Output};
 use crate::matrix::{self, Boot};
@@ -17,36 +16,47 @@ use crate::results::{
     block, compare, ending, expected, is_ktap, ktap, last_lines, splat, statuses, Outcome, Status,
 };
 use crate::samples::timed;
+use crate::table;
 
 /// Programs that print no KTAP.
 const NO_KTAP: [&str; 2] = [DEMO, "reboot"];
 const DEMO: &str = "demo";
 
 fn counts(lines: &[&str], emulator: Emulator) -> Outcome {
-    let platform = emulator.platform();
-    match timed(lines, platform, "emulator") {
-        Ok(results) => demo::outcome(&results),
+    let vendor = emulator.vendor();
+    match timed(lines, vendor, "emulator") {
+        Ok(results) => table::outcome(&results),
         Err(err) => Outcome::new("counts", Status::Fail, format!("{err:#}")),
     }
 }
 
-/// The results of a boot, by run.
+/// The results of a boot, with the names of the runs.
 fn results(boot: &Boot, output: &Output) -> Vec<(String, Outcome)> {
     let mut all = Vec::new();
     let mut add = |run: &str, outcomes: Vec<Outcome>| {
-        all.extend(outcomes.into_iter().map(|it| (run.to_string(), it)));
+        all.extend(
+            outcomes
+                .into_iter()
+                .map(|outcome| (run.to_string(), outcome)),
+        );
     };
     let fail = |name: &str, note: &str| vec![Outcome::new(name, Status::Fail, note)];
 
     for run in &boot.runs {
         let Some(found) = block(&output.text, run) else {
-            add(run, fail("output", "the run did not start"));
+            add(
+                run,
+                fail(
+                    "output",
+                    "expected a marker URET-BEGIN of the run, got none",
+                ),
+            );
             continue;
         };
         if matrix::is_list(run) {
             let stock = format!("{}@stock", matrix::program(run));
             if *run != stock {
-                let stock = block(&output.text, &stock).map(|it| statuses(&it));
+                let stock = block(&output.text, &stock).map(|block| statuses(&block));
                 let mut outcomes = compare(&stock.unwrap_or_default(), &statuses(&found));
                 let lines = last_lines(&found);
                 for outcome in &mut outcomes {
@@ -70,12 +80,17 @@ fn results(boot: &Boot, output: &Output) -> Vec<(String, Outcome)> {
                 run,
                 fail(
                     "output",
-                    &format!("no KTAP:\n{}", found.lines[last..].join("\n")),
+                    &format!("expected KTAP, got:\n{}", found.lines[last..].join("\n")),
                 ),
             );
         } else {
             let outcomes = ktap(&found).into_iter();
-            add(run, outcomes.map(|it| expected(it, boot.cpus())).collect());
+            add(
+                run,
+                outcomes
+                    .map(|outcome| expected(outcome, boot.cpus()))
+                    .collect(),
+            );
         }
     }
     let runs = boot.runs.join(",");
@@ -94,7 +109,8 @@ fn results(boot: &Boot, output: &Output) -> Vec<(String, Outcome)> {
     all
 }
 
-/// Runs the boots, the longest first, and passes each result on as it comes. An emulator keeps one CPU busy.
+/// Runs the boots, the longest first, and passes each result to `each`. An emulator keeps one CPU
+/// busy.
 pub fn run_all(
     mut boots: Vec<Boot>,
     images: &Images,
@@ -103,7 +119,7 @@ pub fn run_all(
 ) {
     boots.sort_by_key(|boot| boot.limit);
     let boots = Mutex::new(boots);
-    // The lock is free again before a boot starts.
+    // Unlocks before the boot starts.
     let next = || boots.lock().expect("no boot panics").pop();
     let at_once = thread::available_parallelism().map_or(2, |cpus| cpus.get().clamp(2, 4));
     let (sender, receiver) = mpsc::channel();
@@ -126,13 +142,13 @@ pub fn run_all(
     });
 }
 
-/// Prints results as TAP, and counts them.
+/// Prints results as TAP, and counts the results.
 struct Tap {
-    /// Variables for the command that repeats a run.
+    /// The variables of the command that repeats a run.
     variables: String,
     passed: usize,
     skipped: usize,
-    /// The text of each failure.
+    /// The output of each failure.
     failures: Vec<String>,
 }
 
@@ -141,7 +157,7 @@ impl Tap {
         self.passed + self.failures.len() + self.skipped
     }
 
-    /// Adds a result of a run of a machine, with the log of the machine.
+    /// Adds the result of a run in a machine. A failure is printed with the log of the machine.
     fn add(&mut self, machine: &str, run: &str, outcome: &Outcome, log: Option<&Output>) {
         let (word, directive) = match outcome.status {
             Status::Pass => ("ok", ""),
@@ -173,10 +189,12 @@ impl Tap {
     }
 }
 
-/// The line of a log that has a test of a run, or where the run begins.
+/// The line of a failed test in a log, or else the first line of the run.
 fn line_of(text: &str, run: &str, test: &str) -> usize {
     let begin = format!("URET-BEGIN {run}");
     let begin = text.lines().position(|line| line == begin).unwrap_or(0);
+    // The lines of KUnit lack the name of the suite.
+    let test = test.rsplit('.').next().unwrap_or(test);
     let failed = |line: &&str| line.contains("not ok") && line.contains(test);
 
     let rest = text.lines().skip(begin);
@@ -185,17 +203,17 @@ fn line_of(text: &str, run: &str, test: &str) -> usize {
 
 /// The parts of a check.
 pub struct Check {
-    /// The boots, see the file config/runs.
+    /// The boots: the text of config/runs.
     pub matrix: String,
     /// The tests of the uret kselftests.
     pub tests: Vec<String>,
-    /// Only runs with this in their name.
+    /// A part of the names of the runs to select.
     pub only: Option<String>,
     /// A kernel with KVM built in.
     pub builtin: Option<PathBuf>,
-    /// An initramfs with KVM's selftests for each emulator.
+    /// The initramfs with the KVM selftests, for each emulator.
     pub kvm: [(Emulator, Option<PathBuf>); 2],
-    /// The plugin for QEMU that counts.
+    /// The plugin for QEMU.
     pub plugin: Option<PathBuf>,
     pub svm_only: bool,
     /// The factor of all time limits.
@@ -210,7 +228,7 @@ impl Check {
             if let Some(kernel) = &self.builtin {
                 boots.push(Boot {
                     kernel: Some(kernel.clone()),
-                    ..Boot::new(emulator, "demo", 60)
+                    ..Boot::new(emulator, "demo,doctests", 60)
                 });
             }
         }
@@ -224,7 +242,7 @@ impl Check {
             }
         }
         for boot in &mut boots {
-            // Twice the time of a slow machine.
+            // config/runs has the times of a slow machine. Allow twice as much.
             boot.limit *= 2 * self.slow;
         }
         Ok(match &self.only {
@@ -234,7 +252,8 @@ impl Check {
     }
 }
 
-/// Runs the tests. Prints TAP, all failures again, and a last line `N passed, N failed, N skipped`.
+/// Runs the tests. Prints TAP, then all failures again, and at the end `N passed, N failed, N
+/// skipped`.
 pub fn check(images: &Images, check: &Check, work: &Path) -> Result<bool> {
     let boots = check.boots()?;
     let mut variables = String::new();
@@ -254,7 +273,7 @@ pub fn check(images: &Images, check: &Check, work: &Path) -> Result<bool> {
 
     ensure!(
         !boots.is_empty() || plugin.is_some(),
-        "no run has \"{}\" in its name; the names are in the output of make check, and in config/runs",
+        "expected \"{}\" in the name of a run; see config/runs and the output of make check",
         check.only.as_deref().unwrap_or("")
     );
     println!("TAP version 13");
@@ -300,7 +319,7 @@ mod tests {
     fn line_of_a_failure_is_found() {
         let text =
             "boot\nURET-BEGIN a\nok 1 x\nnot ok 2 y\nURET-END a 1\nURET-BEGIN b\nnot ok 1 y\n";
-        assert_eq!(line_of(text, "a", "y"), 4);
+        assert_eq!(line_of(text, "a", "suite.y"), 4);
         assert_eq!(line_of(text, "b", "y"), 7);
         assert_eq!(line_of(text, "b", "none"), 6);
     }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The lowest counts possible, so that it is visible how far from them the figures are.
+//! The lowest possible counts, to compare the results with.
 
-/// A count below which no correct kernel gets, for one operation of a scenario.
+/// The lowest count of a class that a correct kernel can have, for one operation of a scenario.
 pub struct Limit {
-    /// `svm`, `vmx`, or `` for both.
-    platform: &'static str,
+    /// `svm`, `vmx`, or empty for both.
+    vendor: &'static str,
     scenarios: &'static [&'static str],
     pub class: &'static str,
     pub count: f64,
@@ -32,122 +32,121 @@ pub const SWITCHES: &[&str] = &[
 
 const LIMITS: &[Limit] = &[
     Limit {
-        platform: "svm",
+        vendor: "svm",
         scenarios: &["exit-to-user", "exit-in-kernel"],
         class: "vmrun",
         count: 1.0,
         why: "one exit, one entry",
     },
     Limit {
-        platform: "svm",
+        vendor: "svm",
         scenarios: &["exit-to-user", "guest-user-guest"],
         class: "vmsave",
         count: 1.0,
-        why: "user space needs the host's FS, GS, TR and SYSCALL MSRs: the guest's are saved",
+        why: "user space needs the host's FS, GS, TR and SYSCALL MSRs: save the guest's state",
     },
     Limit {
-        platform: "svm",
+        vendor: "svm",
         scenarios: &["exit-to-user", "guest-user-guest"],
         class: "vmload",
         count: 2.0,
-        why: "the host's state, and the guest's again",
+        why: "load the host's state, and the guest's state again",
     },
     Limit {
-        platform: "svm",
+        vendor: "svm",
         scenarios: &["two-guests-equal", "two-guests-different"],
         class: "vmsave",
         count: 1.0,
-        why: "the other guest's state takes the place of this one's",
+        why: "the state of the other guest replaces the state of this guest",
     },
     Limit {
-        platform: "svm",
+        vendor: "svm",
         scenarios: &["two-guests-equal", "two-guests-different"],
         class: "vmload",
         count: 1.0,
-        why: "the other guest's state takes the place of this one's",
+        why: "the state of the other guest replaces the state of this guest",
     },
     Limit {
-        platform: "svm",
+        vendor: "svm",
         scenarios: &["exit-in-kernel", "guest-idle-guest", "guest-thread-guest"],
         class: "vmload",
         count: 0.0,
-        why: "nothing that runs in between looks at what VMLOAD loads",
+        why: "no code that runs in between uses the VMLOAD/VMSAVE state",
     },
     Limit {
-        platform: "svm",
+        vendor: "svm",
         scenarios: &["exit-in-kernel", "guest-thread-guest"],
         class: "vmsave",
         count: 0.0,
-        why: "nothing that runs in between looks at what VMLOAD loads",
+        why: "no code that runs in between uses the VMLOAD/VMSAVE state",
     },
     Limit {
-        platform: "svm",
+        vendor: "svm",
         scenarios: &["guest-idle-guest"],
         class: "vmsave",
         count: 1.0,
-        why: "the vCPU may wake on another CPU, which must not wake this one for its state",
+        why: "a vCPU that wakes on another CPU must find the state without an IPI to this CPU",
     },
     Limit {
-        platform: "svm",
+        vendor: "svm",
         scenarios: &["exit-to-user", "guest-user-guest"],
         class: "wrmsr",
         count: 2.0,
-        why: "TSC_AUX, which VMLOAD does not load: the host's, and the guest's again",
+        why: "TSC_AUX, which VMLOAD does not load: the host's value, and the guest's again",
     },
     Limit {
-        platform: "svm",
+        vendor: "svm",
         scenarios: &["two-guests-different"],
         class: "wrmsr",
         count: 1.0,
-        why: "the guests' TSC_AUX differ, and VMLOAD does not load it",
+        why: "the guests' TSC_AUX differ, and VMLOAD does not load TSC_AUX",
     },
     Limit {
-        platform: "vmx",
+        vendor: "vmx",
         scenarios: &["exit-to-user", "guest-user-guest"],
         class: "wrmsr",
         count: 8.0,
-        why: "STAR, LSTAR, FMASK and TSC_AUX differ: the host's, and the guest's again; \
-              KERNEL_GS_BASE can be exchanged by SWAPGS and WRGSBASE",
+        why: "STAR, LSTAR, FMASK and TSC_AUX differ: the host's values, and the guest's again; \
+              SWAPGS and WRGSBASE can exchange KERNEL_GS_BASE",
     },
     Limit {
-        platform: "vmx",
+        vendor: "vmx",
         scenarios: &["two-guests-different"],
         class: "wrmsr",
         count: 4.0,
-        why:
-            "the guests' STAR, LSTAR, FMASK and TSC_AUX differ; KERNEL_GS_BASE can be exchanged by \
-              SWAPGS and WRGSBASE",
+        why: "the guests' STAR, LSTAR, FMASK and TSC_AUX differ; SWAPGS and WRGSBASE can exchange \
+              KERNEL_GS_BASE",
     },
     Limit {
-        platform: "",
+        vendor: "",
         scenarios: IN_KERNEL,
         class: "wrmsr",
         count: 0.0,
-        why: "nothing that runs in between, nor the other guest, wants another value",
+        why: "neither the code that runs in between nor the other guest uses another value",
     },
     Limit {
-        platform: "",
+        vendor: "",
         scenarios: SWITCHES,
         class: "rdmsr",
         count: 0.0,
-        why: "the kernel knows what it has written, and reads GS bases by RDGSBASE",
+        why: "the kernel has the values in memory, and reads GS bases by RDGSBASE",
     },
     Limit {
-        platform: "svm",
+        vendor: "svm",
         scenarios: SWITCHES,
         class: "lgdt",
         count: 0.0,
         why: "#VMEXIT restores the GDTR",
     },
     Limit {
-        platform: "svm",
+        vendor: "svm",
         scenarios: &["exit-to-user"],
         class: "swapgs",
         count: 2.0,
-        why: "the system call KVM_RUN, in and out",
+        why: "entry and exit of the system call KVM_RUN",
     },
     Limit {
-        platform: "svm",
+        vendor: "svm",
         scenarios: IN_KERNEL,
         class: "swapgs",
         count: 0.0,
@@ -155,12 +154,12 @@ const LIMITS: &[Limit] = &[
     },
 ];
 
-/// Returns the limit of a class in a scenario, if it is known.
-pub fn limit(platform: &str, scenario: &str, class: &str) -> Option<&'static Limit> {
-    LIMITS.iter().find(|it| {
-        (it.platform.is_empty() || it.platform == platform)
-            && it.scenarios.contains(&scenario)
-            && it.class == class
+/// Returns the limit of a class in a scenario, if any.
+pub fn limit(vendor: &str, scenario: &str, class: &str) -> Option<&'static Limit> {
+    LIMITS.iter().find(|limit| {
+        (limit.vendor.is_empty() || limit.vendor == vendor)
+            && limit.scenarios.contains(&scenario)
+            && limit.class == class
     })
 }
 
@@ -169,28 +168,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_are_found_by_platform_and_scenario() {
+    fn limit_is_found_by_vendor_and_scenario() {
         assert_eq!(limit("svm", "exit-to-user", "vmload").unwrap().count, 2.0);
         assert!(limit("vmx", "exit-to-user", "vmload").is_none());
         assert_eq!(limit("vmx", "exit-in-kernel", "rdmsr").unwrap().count, 0.0);
     }
 
     #[test]
-    fn no_limit_is_there_twice() {
-        for (i, it) in LIMITS.iter().enumerate() {
+    fn limits_are_unique() {
+        for (i, limit) in LIMITS.iter().enumerate() {
             for other in &LIMITS[i + 1..] {
-                let both = it
+                let both = limit
                     .scenarios
                     .iter()
                     .any(|name| other.scenarios.contains(name));
-                let platform = it.platform == other.platform
-                    || it.platform.is_empty()
-                    || other.platform.is_empty();
+                let vendor = limit.vendor == other.vendor
+                    || limit.vendor.is_empty()
+                    || other.vendor.is_empty();
                 assert!(
-                    !(both && platform && it.class == other.class),
+                    !(both && vendor && limit.class == other.class),
                     "{}: {:?}",
-                    it.class,
-                    it.scenarios
+                    limit.class,
+                    limit.scenarios
                 );
             }
         }

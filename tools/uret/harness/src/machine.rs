@@ -2,21 +2,42 @@
 
 //! One boot of an emulated machine.
 //!
-//! At the time limit the emulator is killed by SIGKILL: Bochs ignores SIGTERM while a guest spins. The
-//! output of the serial line decides about a run, not the exit status: Bochs ends with a panic when the
-//! machine powers off.
+//! At the time limit, SIGKILL ends the emulator: Bochs ignores SIGTERM while a guest spins. The
+//! output of the serial line is the result, not the exit status of the emulator: Bochs ends with a
+//! panic when the machine powers off.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use crate::emulator::Emulator;
-use crate::qemu;
 use crate::storm::{Storm, READY};
+
+/// The operations of an emulator.
+pub trait Operations: Sync {
+    /// The name of the virtualization extension.
+    fn vendor(&self) -> &'static str;
+
+    /// The number of CPUs of a run that needs no other number.
+    fn default_cpus(&self) -> u32;
+
+    /// Options for the kernel command line, each with a blank at the end.
+    fn kernel_options(&self, cpus: u32) -> &'static str;
+
+    /// Starts the machine, with `serial` as the file of its serial line.
+    fn start(&self, machine: &Machine, serial: &Path) -> Result<Child>;
+
+    /// Whether the emulator ends when the machine resets.
+    fn ends_at_reset(&self) -> bool;
+
+    /// The factor of the time limits, relative to QEMU.
+    fn slowness(&self) -> u64;
+}
 
 /// The images that a machine boots.
 #[derive(Clone)]
@@ -25,22 +46,22 @@ pub struct Images {
     pub initrd: PathBuf,
 }
 
-/// A machine, before the boot.
+/// The configuration of a boot.
 pub struct Machine {
-    pub emulator: Emulator,
+    pub emulator: &'static dyn Operations,
     pub run: String,
     pub images: Images,
     pub limit: Duration,
-    /// The folder of the logs, and of the emulator's own files.
+    /// The folder for the logs and for the files of the emulator.
     pub dir: PathBuf,
     pub cpus: u32,
-    /// Further options for the kernel's command line.
+    /// Further options for the kernel command line.
     pub options: String,
-    /// The plugin that counts, and its output.
+    /// The plugin, and the file for the output of the plugin.
     pub counting: Option<(PathBuf, PathBuf)>,
-    /// NMIs and machine checks.
+    /// NMIs and machine checks to inject.
     pub storm: Option<Storm>,
-    /// QEMU's clock: the time of an instruction is 2 to the power of this, in ns.
+    /// The clock of QEMU: an instruction takes 2 to the power of `shift` ns.
     pub shift: u32,
 }
 
@@ -50,27 +71,39 @@ pub struct Output {
     pub text: String,
     /// The file of that output.
     pub log: PathBuf,
-    /// Why the machine did not get to the end.
+    /// The reason if the machine did not reach the end.
     pub problem: Option<String>,
-    /// The number of NMIs injected, or why the injection stopped.
+    /// A summary of the injected NMIs, or the reason for the end of the injection.
     pub storm: Option<std::result::Result<String, String>>,
-    /// How long the boot took.
+    /// The duration of the boot.
     pub seconds: u64,
 }
 
-const CMDLINE: &str =
+/// The options of all boots for the kernel command line.
+pub const CMDLINE: &str =
     "console=ttyS0 quiet oops=panic panic=-1 suspend.pm_test_delay=1 log_buf_len=2M";
 
+/// The first run, and the number of further runs: Bochs and Unix sockets limit the length of a path.
+fn dir_name(runs: &str) -> String {
+    let mut runs = runs.split(',');
+    let first = runs.next().unwrap_or_default();
+
+    match runs.count() {
+        0 => first.to_string(),
+        others => format!("{first}+{others}"),
+    }
+}
+
 impl Machine {
-    /// Prepares a boot that executes `run`, with its files in a folder of `work`.
-    pub fn new(emulator: Emulator, images: &Images, run: &str, work: &Path) -> Self {
+    /// Prepares a boot that executes `run`, with all files in a folder of `work`.
+    pub fn new(emulator: &'static dyn Operations, images: &Images, run: &str, work: &Path) -> Self {
         Self {
             emulator,
             run: run.to_string(),
             images: images.clone(),
             limit: Duration::from_secs(300),
-            dir: work.join(format!("{}-{}", emulator.platform(), run.replace(',', "+"))),
-            cpus: emulator.operations().default_cpus(),
+            dir: work.join(format!("{}-{}", emulator.vendor(), dir_name(run))),
+            cpus: emulator.default_cpus(),
             options: String::new(),
             counting: None,
             storm: None,
@@ -78,7 +111,7 @@ impl Machine {
         }
     }
 
-    /// Sets the number of CPUs, and adds options to the kernel's command line.
+    /// Sets the number of CPUs, and adds options to the kernel command line.
     pub fn with(mut self, cpus: u32, options: &str) -> Self {
         let mut name = self.dir.into_os_string();
         name.push(format!("-{cpus}{}", options.replace(' ', "+")));
@@ -94,26 +127,27 @@ impl Machine {
         self
     }
 
-    /// Lets QEMU count with a plugin, which writes to `out`. On one CPU, two runs give identical counts.
+    /// Lets QEMU count with a plugin, which writes to `out`. On one CPU, two runs give identical
+    /// counts.
     pub fn counting(mut self, plugin: &Path, out: &Path) -> Self {
         self.counting = Some((plugin.to_path_buf(), out.to_path_buf()));
         self
     }
 
-    /// Injects so many NMIs on each CPU, with machine checks in between. In QEMU only.
+    /// Injects `nmis` NMIs on each CPU, with machine checks in between. In QEMU only.
     pub fn storming(mut self, nmis: u64) -> Self {
         self.storm = Some(Storm::new(nmis, self.run.ends_with("@uret"), &self.dir));
         self
     }
 
-    /// The kernel's command line.
+    /// The kernel command line.
     pub fn cmdline(&self) -> String {
-        let emulator = self.emulator.operations().kernel_options(self.cpus);
+        let emulator = self.emulator.kernel_options(self.cpus);
         let storm = self.storm.as_ref().map_or(String::new(), |storm| {
-            // Otherwise only the first CPU gets external NMIs.
+            // Without apic_extnmi=all, only the first CPU gets external NMIs.
             format!("apic_extnmi=all uret.nmis={} ", storm.nmis)
         });
-        // Otherwise a thread prints, and the last lines may be lost along with its CPU.
+        // Without earlycon, a thread prints, and the last lines are lost if its CPU stops first.
         let console = match self.run.as_str() {
             "reboot" => "earlycon=uart8250,io,0x3f8 keep_bootcon ",
             _ => "",
@@ -128,11 +162,23 @@ impl Machine {
         self.dir.join("serial.log")
     }
 
+    /// Prints which machine runs, every 10 s. Of several machines, one prints.
+    fn sign_of_life(&self, elapsed: Duration) {
+        static LAST: Mutex<Option<Instant>> = Mutex::new(None);
+        let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+
+        if last.get_or_insert_with(Instant::now).elapsed() >= Duration::from_secs(10) {
+            *last = Some(Instant::now());
+            let name = self.dir.file_name().unwrap_or_default().to_string_lossy();
+            eprintln!("# {name}: {} s", elapsed.as_secs());
+        }
+    }
+
     fn printed(&self, text: &str) -> bool {
         fs::read(self.serial()).is_ok_and(|log| String::from_utf8_lossy(&log).contains(text))
     }
 
-    /// Boots, waits for the end, and returns the output.
+    /// Boots the machine, waits for the end, and returns the output.
     pub fn run(&self) -> Result<Output> {
         let (ended, lost) = (&AtomicBool::new(false), &AtomicBool::new(false));
 
@@ -149,20 +195,21 @@ impl Machine {
             });
             let output = self.run_until(lost);
             ended.store(true, Ordering::Relaxed);
-            let storm = storm.map(|it| it.join().expect("it does not panic"));
+            let storm = storm.map(|thread| thread.join().expect("the thread does not panic"));
             Ok(Output {
-                storm: storm.map(|it| it.map_err(|err| format!("{err:#}"))),
+                storm: storm.map(|result| result.map_err(|err| format!("{err:#}"))),
                 ..output?
             })
         })
     }
 
-    /// Kills the emulator early if an NMI is lost.
+    /// As [`Self::run()`], but without the injection of NMIs. Kills the emulator when `lost` is
+    /// set.
     fn run_until(&self, lost: &AtomicBool) -> Result<Output> {
         fs::create_dir_all(&self.dir)?;
         fs::write(self.serial(), "")?;
         let start = Instant::now();
-        let emulator = self.emulator.operations();
+        let emulator = self.emulator;
         let mut child = emulator.start(self, &self.serial())?;
         let mut problem = None;
         while child.try_wait()?.is_none() {
@@ -174,7 +221,7 @@ impl Machine {
             if lost.load(Ordering::Relaxed) {
                 child.kill()?;
                 child.wait()?;
-                problem = Some("stopped, as an NMI was lost".to_string());
+                problem = Some("stopped: an NMI is lost".to_string());
                 break;
             }
             if start.elapsed() > self.limit {
@@ -186,6 +233,7 @@ impl Machine {
                 ));
                 break;
             }
+            self.sign_of_life(start.elapsed());
             thread::sleep(Duration::from_millis(100));
         }
         let text = String::from_utf8_lossy(&fs::read(self.serial())?).replace('\r', "");
@@ -195,23 +243,14 @@ impl Machine {
             "URET-DONE"
         };
         if problem.is_none() && !text.contains(end) {
-            problem = Some("the machine stopped before the end".to_string());
+            problem = Some(format!("expected \"{end}\" in the output, got none"));
         }
         Ok(Output {
             text,
             log: self.serial(),
-            problem: problem.map(|it| format!("{it}; see {}", self.serial().display())),
+            problem: problem.map(|text| format!("{text}; see {}", self.serial().display())),
             storm: None,
             seconds: start.elapsed().as_secs(),
         })
     }
-}
-
-/// Boots to a prompt on the current terminal.
-pub fn interactive(images: &Images) -> Result<bool> {
-    let status = qemu::command(images, &format!("{CMDLINE} uret.run=shell"), 2)
-        .arg("-nographic")
-        .status()
-        .context("cannot start qemu-system-x86_64: run tools/uret/setup/deps.sh")?;
-    Ok(status.success())
 }

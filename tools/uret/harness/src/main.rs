@@ -11,11 +11,14 @@ mod limits;
 mod machine;
 mod matrix;
 mod plot;
+mod publish;
 mod qemu;
 mod report;
+mod requirements;
 mod results;
 mod samples;
 mod storm;
+mod table;
 
 use std::fs;
 use std::path::PathBuf;
@@ -45,7 +48,7 @@ struct Boot {
     /// The initramfs.
     #[arg(long)]
     initrd: PathBuf,
-    /// The folder for logs and the emulators' own files.
+    /// The folder for logs and for the files of the emulators.
     #[arg(long)]
     work: PathBuf,
     #[command(subcommand)]
@@ -56,7 +59,7 @@ struct Boot {
 enum Command {
     /// Boot the emulated machines.
     Run(Box<Boot>),
-    /// Make a report of the output of switch_perf_test.sh on a real machine.
+    /// Make a report from the output of switch_perf_test.sh on a real machine.
     Report {
         /// The output.
         file: PathBuf,
@@ -76,25 +79,25 @@ enum Run {
     },
     /// Run the tests, and print a TAP summary.
     Check {
-        /// The boots, see the file itself.
+        /// The file config/runs.
         #[arg(long)]
         matrix: PathBuf,
-        /// The list of tests, one per line.
+        /// The file with the list of tests, one per line.
         #[arg(long)]
         tests: PathBuf,
-        /// Only runs with this in their name.
+        /// Only runs with this text in the name.
         #[arg(long)]
         only: Option<String>,
-        /// The initramfs with KVM's selftests for QEMU.
+        /// The initramfs with the KVM selftests for QEMU.
         #[arg(long)]
         kvm_qemu: Option<PathBuf>,
-        /// The initramfs with KVM's selftests for Bochs.
+        /// The initramfs with the KVM selftests for Bochs.
         #[arg(long)]
         kvm_bochs: Option<PathBuf>,
         /// A kernel with KVM built in.
         #[arg(long)]
         builtin: Option<PathBuf>,
-        /// The plugin for QEMU, to be tested, too.
+        /// The plugin for QEMU, to check the counts.
         #[arg(long)]
         plugin: Option<PathBuf>,
         /// Run in QEMU only.
@@ -112,15 +115,18 @@ enum Run {
         /// The folder for the results.
         #[arg(long)]
         out: PathBuf,
-        /// A kernel without the patches, to be measured, too.
+        /// A kernel without the patches, for comparison.
         #[arg(long, requires = "unpatched_initrd")]
         unpatched_kernel: Option<PathBuf>,
-        /// The initramfs with its modules.
+        /// The initramfs with the modules of that kernel.
         #[arg(long, requires = "unpatched_kernel")]
         unpatched_initrd: Option<PathBuf>,
         /// Measure in QEMU only.
         #[arg(long)]
         svm_only: bool,
+        /// Publish the results in this repository.
+        #[arg(long, conflicts_with = "svm_only")]
+        publish: Option<PathBuf>,
     },
     /// Boot to a prompt in QEMU.
     Shell,
@@ -137,13 +143,13 @@ enum Run {
         /// The number of CPUs.
         #[arg(long)]
         cpus: Option<u32>,
-        /// Further options for the kernel's command line.
+        /// Further options for the kernel command line.
         #[arg(long, default_value = "")]
         options: String,
         /// The number of NMIs to inject on each CPU, for nmi_stress_test.sh.
         #[arg(long, default_value_t = 0)]
         nmis: u64,
-        /// QEMU's clock: the time of an instruction is 2 to the power of this, in ns.
+        /// The clock of QEMU: an instruction takes 2 to the power of SHIFT ns.
         #[arg(long, default_value_t = 3)]
         shift: u32,
     },
@@ -188,6 +194,7 @@ fn run(boot: Boot) -> Result<bool> {
             unpatched_kernel,
             unpatched_initrd,
             svm_only,
+            publish,
         } => {
             let unpatched = unpatched_kernel.zip(unpatched_initrd);
             let bench = Bench {
@@ -196,10 +203,11 @@ fn run(boot: Boot) -> Result<bool> {
                 plugin,
                 out,
                 svm_only,
+                publish,
             };
             bench::bench(&bench, &boot.work)
         }
-        Run::Shell => machine::interactive(&images),
+        Run::Shell => qemu::interactive(&images),
         Run::Boot {
             emulator,
             run,
@@ -209,7 +217,8 @@ fn run(boot: Boot) -> Result<bool> {
             nmis,
             shift,
         } => {
-            let mut machine = Machine::new(emulator, &images, &run, &boot.work).limited_to(limit);
+            let mut machine =
+                Machine::new(emulator.operations(), &images, &run, &boot.work).limited_to(limit);
             machine.shift = shift;
             if cpus.is_some() || !options.is_empty() {
                 machine = machine.with(cpus.unwrap_or(1), &options);
@@ -221,7 +230,7 @@ fn run(boot: Boot) -> Result<bool> {
             print!("{}", output.text);
             let storm = output
                 .storm
-                .map(|it| it.map(|done| eprintln!("injected: {done}")));
+                .map(|result| result.map(|done| eprintln!("injected: {done}")));
             let problems = [output.problem, storm.and_then(Result::err)];
             for problem in problems.iter().flatten() {
                 eprintln!("{problem}");

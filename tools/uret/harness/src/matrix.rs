@@ -13,18 +13,18 @@ use crate::machine::{Images, Machine};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Boot {
     pub emulator: Emulator,
-    /// The number of CPUs, unless that is the default.
+    /// The number of CPUs, or `None` for the default of the emulator.
     pub cpus: Option<u32>,
-    /// The time limit in seconds.
+    /// The time limit, in seconds.
     pub limit: u64,
     pub runs: Vec<String>,
-    /// Options for the kernel's command line.
+    /// Options for the kernel command line.
     pub options: String,
     /// The number of NMIs to inject on each CPU.
     pub nmis: u64,
     /// See [`Machine::shift`].
     pub shift: Option<u32>,
-    /// Another kernel or initramfs than the usual one.
+    /// A special kernel and a special initramfs for this boot.
     pub kernel: Option<PathBuf>,
     pub initrd: Option<PathBuf>,
 }
@@ -51,9 +51,9 @@ impl Boot {
             .unwrap_or(self.emulator.operations().default_cpus())
     }
 
-    /// The name of the machine, which the name of each result begins with.
+    /// The name of the machine, at the start of the name of each result.
     pub fn name(&self) -> String {
-        let platform = self.emulator.platform();
+        let vendor = self.emulator.vendor();
         let mut special: Vec<String> = Vec::new();
         match self.cpus {
             Some(1) => special.push("1 CPU".into()),
@@ -67,9 +67,9 @@ impl Boot {
             special.push("KVM built in".into());
         }
         if special.is_empty() {
-            platform.to_string()
+            vendor.to_string()
         } else {
-            format!("{platform} ({})", special.join(", "))
+            format!("{vendor} ({})", special.join(", "))
         }
     }
 
@@ -80,7 +80,8 @@ impl Boot {
             initrd: self.initrd.as_ref().unwrap_or(&images.initrd).clone(),
         };
         let runs = self.runs.join(",");
-        let mut machine = Machine::new(self.emulator, &images, &runs, work).limited_to(self.limit);
+        let mut machine =
+            Machine::new(self.emulator.operations(), &images, &runs, work).limited_to(self.limit);
         if self.cpus.is_some() || !self.options.is_empty() {
             machine = machine.with(self.cpus(), &self.options);
         }
@@ -98,7 +99,11 @@ impl Boot {
 
     fn parse(line: &str, svm_only: bool, slow: bool) -> Result<Vec<Self>> {
         let mut words = line.split_whitespace();
-        let mut word = |what| words.next().with_context(|| format!("{what} is missing"));
+        let mut word = |name| {
+            words
+                .next()
+                .with_context(|| format!("expected {name}, got none"))
+        };
         let (emulators, cpus) = (word("EMULATORS")?, word("CPUS")?);
         let limit = word("SECONDS")?.parse().context("SECONDS")?;
         let runs = word("RUNS")?;
@@ -106,7 +111,7 @@ impl Boot {
             "qemu" => &[Emulator::Qemu],
             "both" if slow => &[Emulator::Qemu],
             "both" | "both!" => &[Emulator::Qemu, Emulator::Bochs],
-            other => bail!("{other} is neither qemu, both nor both!"),
+            other => bail!("EMULATORS: expected qemu, both or both!, got {other}"),
         };
         let mut boots: Vec<Self> = emulators
             .iter()
@@ -117,7 +122,11 @@ impl Boot {
             for boot in &mut boots {
                 match option.split_once('=') {
                     Some(("nmis", nmis)) => boot.nmis = nmis.parse().context("nmis")?,
-                    Some(("shift", shift)) => boot.shift = Some(shift.parse().context("shift")?),
+                    Some(("shift", shift)) => {
+                        let shift = shift.parse().context("shift")?;
+                        // With a slower clock, a slow machine would only handle ticks.
+                        boot.shift = (!slow).then_some(shift);
+                    }
                     _ => boot.options = format!("{} {option}", boot.options).trim().to_string(),
                 }
             }
@@ -136,7 +145,7 @@ pub fn program(run: &str) -> &str {
     run.split('@').next().unwrap_or(run)
 }
 
-/// The boots of `matrix`, and one for each of `tests` that `matrix` does not name.
+/// The boots of `matrix`, and boots for all `tests` without a line in `matrix`.
 pub fn boots(matrix: &str, tests: &[String], svm_only: bool, slow: bool) -> Result<Vec<Boot>> {
     let mut boots = Vec::new();
     for (number, line) in matrix.lines().enumerate() {
@@ -157,22 +166,27 @@ pub fn boots(matrix: &str, tests: &[String], svm_only: bool, slow: bool) -> Resu
     Ok(boots)
 }
 
-/// Whether a run is of a list of selftests, which are compared with those of stock.
+/// Whether a run executes a list of selftests. The results are compared with the results on stock.
 pub fn is_list(run: &str) -> bool {
     matches!(program(run), "kvm" | "x86")
 }
 
-/// Keeps the runs with `only` in their name, as results have it.
+/// Keeps the runs with `only` in the name, or in the name of a result.
 pub fn select(boots: Vec<Boot>, only: &str) -> Vec<Boot> {
     boots
         .into_iter()
         .filter_map(|mut boot| {
             let name = boot.name();
+            // The name of a failure of the machine has all runs.
+            if boot.runs.len() > 1 && only.starts_with(&format!("{name}: {}", boot.runs.join(",")))
+            {
+                return Some(boot);
+            }
             let wanted = |run: &str| {
                 format!("{name}: {run}").contains(only)
                     || only.starts_with(&format!("{name}: {run}: "))
             };
-            // Both, as one is compared with the other.
+            // Keep both runs of a list, as the results are compared.
             let list = boot.runs.iter().any(|run| is_list(run) && wanted(run));
             boot.runs
                 .retain(|run| wanted(run) || (list && is_list(run)));
@@ -213,9 +227,28 @@ mod tests {
     }
 
     #[test]
+    fn boots_have_distinct_folders() {
+        let matrix = include_str!("../../config/runs");
+        let images = Images {
+            kernel: PathBuf::new(),
+            initrd: PathBuf::new(),
+        };
+        let boots = boots(matrix, &[], false, false).unwrap();
+        let mut dirs: Vec<_> = boots
+            .iter()
+            .map(|boot| boot.machine(&images, Path::new("/")).dir)
+            .collect();
+
+        dirs.sort();
+        dirs.dedup();
+        assert_eq!(dirs.len(), boots.len());
+    }
+
+    #[test]
     fn slow_machines_boot_less() {
         let slow = boots(MATRIX, &[], false, true).unwrap();
         assert_eq!(slow.len(), 4);
+        assert!(slow.iter().all(|boot| boot.shift.is_none()));
         let svm = boots(MATRIX, &[], true, false).unwrap();
         assert!(svm.iter().all(|boot| boot.emulator == Emulator::Qemu));
     }
@@ -262,6 +295,8 @@ mod tests {
             names(&select(all.clone(), "svm (2 CPUs): x86@uret")),
             ["svm (2 CPUs): x86@stock,x86@uret"]
         );
+        let whole = select(all.clone(), "vmx: a_test@uret,demo");
+        assert_eq!(names(&whole), ["vmx: a_test@uret,demo"]);
         assert!(select(all, "nothing").is_empty());
     }
 }

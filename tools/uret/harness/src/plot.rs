@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Draws the report's plots, as SVG.
+//! Draws the plots of the report, as SVG.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use plotters::prelude::*;
 use crate::limits::SWITCHES;
 use crate::samples::{find, Measured};
 
-/// A plot that was drawn.
+/// A plot in a file.
 pub struct Plot {
     pub title: String,
     pub file: String,
@@ -24,37 +24,38 @@ const MODES: [(&str, RGBColor); 2] = [("stock", STOCK), ("uret", URET)];
 
 fn count(
     results: &[Measured],
-    platform: &str,
+    vendor: &str,
     mode: &str,
     scenario: &str,
     class: &str,
 ) -> Option<f64> {
-    find(results, platform, mode, scenario)?
+    find(results, vendor, mode, scenario)?
         .per_op
         .get(class)
         .copied()
 }
 
-/// Instructions are what is drawn, or ticks where they are all there is.
-fn class_of(results: &[Measured], platform: &str) -> &'static str {
-    let has = |it: &&Measured| it.platform == platform && it.per_op.contains_key("instructions");
-    match results.iter().find(has) {
+/// The class for the plots: instructions if counted, otherwise ticks.
+fn class_of(results: &[Measured], vendor: &str) -> &'static str {
+    let has_instructions =
+        |result: &&Measured| result.vendor == vendor && result.per_op.contains_key("instructions");
+    match results.iter().find(has_instructions) {
         Some(_) => "instructions",
         None => "ticks",
     }
 }
 
-/// Horizontal bars, a pair for each kind of switch.
-fn bars(results: &[Measured], platform: &str, class: &str, file: &Path, title: &str) -> Result<()> {
+/// Draws horizontal bars, two for each kind of switch.
+fn bars(results: &[Measured], vendor: &str, class: &str, file: &Path, title: &str) -> Result<()> {
     let rows: Vec<&str> = SWITCHES
         .iter()
-        .filter(|it| count(results, platform, "stock", it, class).is_some())
+        .filter(|scenario| count(results, vendor, "stock", scenario, class).is_some())
         .copied()
         .collect();
-    let all = rows.iter().flat_map(|it| {
+    let all = rows.iter().flat_map(|scenario| {
         MODES
             .iter()
-            .filter_map(|mode| count(results, platform, mode.0, it, class))
+            .filter_map(|mode| count(results, vendor, mode.0, scenario, class))
     });
     let most = all.fold(1.0, f64::max) * 1.12;
 
@@ -71,7 +72,7 @@ fn bars(results: &[Measured], platform: &str, class: &str, file: &Path, title: &
         .configure_mesh()
         .disable_y_mesh()
         .disable_y_axis()
-        .x_label_formatter(&|it| format!("{it:.0}"))
+        .x_label_formatter(&|value| format!("{value:.0}"))
         .draw()?;
     for (i, (mode, color)) in MODES.iter().enumerate() {
         let bar = |row: usize, value: f64| {
@@ -82,7 +83,9 @@ fn bars(results: &[Measured], platform: &str, class: &str, file: &Path, title: &
         let values: Vec<(usize, f64)> = rows
             .iter()
             .enumerate()
-            .filter_map(|(row, it)| Some((row, count(results, platform, mode, it, class)?)))
+            .filter_map(|(row, scenario)| {
+                Some((row, count(results, vendor, mode, scenario, class)?))
+            })
             .collect();
         chart
             .draw_series(
@@ -113,10 +116,10 @@ fn bars(results: &[Measured], platform: &str, class: &str, file: &Path, title: &
     Ok(())
 }
 
-/// A line for each mode: what it costs, by the number behind a scenario's name.
+/// Draws a line for each mode: the cost, by the number in the name of a scenario.
 fn lines(
     results: &[Measured],
-    platform: &str,
+    vendor: &str,
     class: &str,
     families: &[&str],
     file: &Path,
@@ -128,10 +131,10 @@ fn lines(
         for (mode, color) in MODES {
             let points: Vec<(f64, f64)> = results
                 .iter()
-                .filter(|it| it.platform == platform && it.mode == mode)
-                .filter_map(|it| {
-                    let n = it.scenario.strip_prefix(family)?.strip_prefix(':')?;
-                    Some((n.parse().ok()?, *it.per_op.get(class)?))
+                .filter(|result| result.vendor == vendor && result.mode == mode)
+                .filter_map(|result| {
+                    let n = result.scenario.strip_prefix(family)?.strip_prefix(':')?;
+                    Some((n.parse().ok()?, *result.per_op.get(class)?))
                 })
                 .collect();
             if points.len() > 1 {
@@ -144,9 +147,9 @@ fn lines(
             }
         }
     }
-    let all = || series.iter().flat_map(|it| it.3.iter());
-    let (x_most, y_most) = all().fold((1.0, 1.0), |(x, y): (f64, f64), it| {
-        (x.max(it.0), y.max(it.1))
+    let all = || series.iter().flat_map(|line| line.3.iter());
+    let (x_most, y_most) = all().fold((1.0, 1.0), |(x, y): (f64, f64), point| {
+        (x.max(point.0), y.max(point.1))
     });
     if series.is_empty() {
         return Ok(false);
@@ -164,8 +167,8 @@ fn lines(
         .configure_mesh()
         .x_desc(x)
         .y_desc(class)
-        .x_label_formatter(&|it| format!("{it:.0}"))
-        .y_label_formatter(&|it| format!("{it:.0}"))
+        .x_label_formatter(&|value| format!("{value:.0}"))
+        .y_label_formatter(&|value| format!("{value:.0}"))
         .draw()?;
     for (name, color, thin, points) in series {
         let style = color.stroke_width(if thin { 1 } else { 3 });
@@ -176,7 +179,7 @@ fn lines(
         chart.draw_series(
             points
                 .into_iter()
-                .map(|it| Circle::new(it, 3, color.filled())),
+                .map(|point| Circle::new(point, 3, color.filled())),
         )?;
     }
     chart
@@ -189,24 +192,24 @@ fn lines(
     Ok(true)
 }
 
-/// Draws what there is of one platform into a folder.
-pub fn draw(results: &[Measured], platform: &str, dir: &Path) -> Result<Vec<Plot>> {
-    let class = class_of(results, platform);
+/// Draws all plots of a vendor into a folder.
+pub fn draw(results: &[Measured], vendor: &str, dir: &Path) -> Result<Vec<Plot>> {
+    let class = class_of(results, vendor);
     let mut plots = Vec::new();
     let mut add = |name: &str, title: String, draw: &dyn Fn(&Path, &str) -> Result<bool>| {
-        let file = format!("{platform}-{name}.svg");
+        let file = format!("{vendor}-{name}.svg");
         if draw(&dir.join(&file), &title).map_err(|err| anyhow!("{file}: {err}"))? {
             plots.push(Plot { title, file });
         }
         anyhow::Ok(())
     };
-    let upper = platform.to_uppercase();
+    let upper = vendor.to_uppercase();
 
     add(
         "switches",
         format!("{upper}: {class} per switch"),
         &|file, title| {
-            bars(results, platform, class, file, title)?;
+            bars(results, vendor, class, file, title)?;
             Ok(true)
         },
     )?;
@@ -216,7 +219,7 @@ pub fn draw(results: &[Measured], platform: &str, dir: &Path) -> Result<Vec<Plot
         &|file, title| {
             lines(
                 results,
-                platform,
+                vendor,
                 class,
                 &["set-new", "set-equal"],
                 file,
@@ -228,7 +231,7 @@ pub fn draw(results: &[Measured], platform: &str, dir: &Path) -> Result<Vec<Plot
     add(
         "vcpus",
         format!("{upper}: {class} per turn of vCPUs that share a CPU"),
-        &|file, title| lines(results, platform, class, &["turns"], file, title, "vCPUs"),
+        &|file, title| lines(results, vendor, class, &["turns"], file, title, "vCPUs"),
     )?;
     Ok(plots)
 }

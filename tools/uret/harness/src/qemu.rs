@@ -8,13 +8,12 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
 
-use crate::emulator::Operations;
-use crate::machine::{Images, Machine};
+use crate::machine::{Images, Machine, Operations, CMDLINE};
 
 pub struct Qemu;
 
 impl Operations for Qemu {
-    fn platform(&self) -> &'static str {
+    fn vendor(&self) -> &'static str {
         "svm"
     }
 
@@ -40,9 +39,9 @@ impl Operations for Qemu {
         let mut command = match &machine.counting {
             None => {
                 let mut command = command(&machine.images, &cmdline, machine.cpus);
-                // The clock counts instructions, of 8 ns each. Otherwise timer interrupts come from
-                // another thread: at VMRUN or #VMEXIT, where QEMU changes the same word, one can get
-                // lost, and an idle CPU never wakes.
+                // With -icount, the clock counts instructions. Without -icount, timer interrupts
+                // come from another thread: VMRUN and #VMEXIT change the same word in QEMU, an
+                // interrupt is lost at times, and an idle CPU never wakes up.
                 command.args(["-icount", &format!("shift={},sleep=off", machine.shift)]);
                 if let Some(storm) = &machine.storm {
                     command.args(storm.arguments());
@@ -51,7 +50,7 @@ impl Operations for Qemu {
             }
             Some((plugin, out)) => {
                 let plugin = format!("{},out={}", plugin.display(), out.display());
-                // A fixed seed, as two runs must give identical counts.
+                // A fixed clock and seed, as two runs must give identical counts.
                 let mut command = command(&machine.images, &cmdline, machine.cpus);
                 command
                     .args(
@@ -75,8 +74,8 @@ impl Operations for Qemu {
 /// The command for a machine, without the devices of a run.
 pub fn command(images: &Images, cmdline: &str, cpus: u32) -> Command {
     let mut command = Command::new("qemu-system-x86_64");
-    // One thread for all CPUs: with a thread for each, a CPU that executes code that another CPU patches
-    // (a static key) at times executes the INT3 that was there before, and the kernel dies.
+    // One thread for all CPUs. With a thread for each CPU, a CPU that executes code that another
+    // CPU patches (a static key) at times executes the old INT3, and the kernel dies.
     command
         .args("-accel tcg,thread=single -cpu max -m 4G -no-reboot -net none".split(' '))
         .args(["-smp", &cpus.to_string()])
@@ -86,4 +85,13 @@ pub fn command(images: &Images, cmdline: &str, cpus: u32) -> Command {
         .arg(&images.initrd)
         .args(["-append", cmdline]);
     command
+}
+
+/// Boots to a prompt on the current terminal.
+pub fn interactive(images: &Images) -> Result<bool> {
+    let status = command(images, &format!("{CMDLINE} uret.run=shell"), 2)
+        .arg("-nographic")
+        .status()
+        .context("cannot start qemu-system-x86_64: run tools/uret/setup/deps.sh")?;
+    Ok(status.success())
 }

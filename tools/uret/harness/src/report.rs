@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Shows results: as JSON, as a table, and as a report with plots.
+//! Writes results as JSON, as a table, and as a report with plots.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -9,12 +9,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::bench::{own_cost, Verdict, STATES};
 use crate::limits::limit;
 use crate::plot;
+use crate::requirements::{own_cost, Requirement, STATES};
 use crate::samples::{find, Measured};
 
-/// What is shown, in this order, if there is any of it.
+/// The columns, in this order. Columns without a count are left out.
 const CLASSES: &[&str] = &[
     "ticks",
     "instructions",
@@ -42,19 +42,19 @@ const CLASSES: &[&str] = &[
     "uret restored",
 ];
 
-/// What the registry cost before it was made cheap, in instructions.
+/// The earlier cost of the paths of the registry, before the optimization.
 const BEFORE: &str = include_str!("../before.json");
 
-/// Removes what is shown elsewhere: in plots, or what is measured with no VM.
+/// Whether a scenario has a row in the table. Others are in plots, or measured with no VM.
 fn is_switch(scenario: &str) -> bool {
     !scenario.contains([':', '/']) && scenario != "calibrate"
 }
 
-/// What is measured with no VM: a line for each kind.
-fn without_vm(results: &[Measured], platform: &str) -> Vec<String> {
+/// The lines for the scenarios that are measured with no VM.
+fn without_vm(results: &[Measured], vendor: &str) -> Vec<String> {
     let line = |kind: &str| {
         let counts = STATES.map(|(mode, state)| {
-            let found = find(results, platform, mode, &format!("{kind}/{state}"));
+            let found = find(results, vendor, mode, &format!("{kind}/{state}"));
             number(found.and_then(Measured::cost))
         });
         let mut line = format!(
@@ -62,58 +62,59 @@ fn without_vm(results: &[Measured], platform: &str) -> Vec<String> {
             counts.join(", ")
         );
         let unpatched = format!("{kind}/absent");
-        if let Some(it) = find(results, platform, "unpatched", &unpatched) {
-            let _ = write!(line, "; {} without the patches", number(it.cost()));
+        if let Some(result) = find(results, vendor, "unpatched", &unpatched) {
+            let _ = write!(line, "; {} without the patches", number(result.cost()));
         }
         line
     };
     ["syscall", "context-switch"].map(line).to_vec()
 }
 
-fn platforms(results: &[Measured]) -> Vec<(&str, &str)> {
+fn vendors(results: &[Measured]) -> Vec<(&str, &str)> {
     let mut all: Vec<(&str, &str)> = results
         .iter()
-        .map(|it| (it.platform.as_str(), it.vehicle.as_str()))
+        .map(|result| (result.vendor.as_str(), result.machine.as_str()))
         .collect();
     all.sort();
     all.dedup();
     all
 }
 
-fn scenarios<'a>(results: &'a [Measured], platform: &str) -> Vec<&'a str> {
+fn scenarios<'a>(results: &'a [Measured], vendor: &str) -> Vec<&'a str> {
     let mut seen = BTreeSet::new();
     results
         .iter()
-        .filter(|it| it.platform == platform && seen.insert(&it.scenario))
-        .map(|it| it.scenario.as_str())
+        .filter(|result| result.vendor == vendor && seen.insert(&result.scenario))
+        .map(|result| result.scenario.as_str())
         .collect()
 }
 
 fn number(value: Option<f64>) -> String {
     match value {
         None => "-".to_string(),
-        Some(it) if (it - it.round()).abs() < 0.005 => format!("{}", it.round()),
-        Some(it) => format!("{it:.2}"),
+        Some(value) if (value - value.round()).abs() < 0.005 => format!("{}", value.round()),
+        Some(value) => format!("{value:.2}"),
     }
 }
 
-/// What is compared: the kernel without the patches only if it was measured.
+/// The modes to compare. "unpatched" only if measured.
 fn modes(results: &[Measured]) -> Vec<&'static str> {
     ["unpatched", "stock", "uret"]
         .into_iter()
-        .filter(|mode| *mode != "unpatched" || results.iter().any(|it| it.mode == *mode))
+        .filter(|mode| *mode != "unpatched" || results.iter().any(|result| result.mode == *mode))
         .collect()
 }
 
-/// A cell: unpatched if there is that, stock, uret, and the limit.
-fn cell(results: &[Measured], platform: &str, scenario: &str, class: &str) -> String {
+/// A cell of the table: the counts of all modes, and the limit.
+fn cell(results: &[Measured], vendor: &str, scenario: &str, class: &str) -> String {
     let count = |mode| {
-        let Some(found) = find(results, platform, mode, scenario) else {
+        let Some(found) = find(results, vendor, mode, scenario) else {
             return number(None);
         };
-        // The plugin tells all that was executed; elsewhere, what is not told was not counted.
-        let rest = (found.vehicle == "qemu").then_some(0.0);
-        let count = number(found.per_op.get(class).copied().or(rest));
+        // The plugin omits classes with the count 0. Other machines omit classes that were not
+        // counted.
+        let missing = (found.machine == "qemu").then_some(0.0);
+        let count = number(found.per_op.get(class).copied().or(missing));
         match found.spread {
             Some(spread) if matches!(class, "ticks" | "instructions") && count != "-" => {
                 format!("{count}±{spread:.0}")
@@ -123,62 +124,67 @@ fn cell(results: &[Measured], platform: &str, scenario: &str, class: &str) -> St
     };
     let counts: Vec<String> = modes(results).into_iter().map(count).collect();
     let mut cell = counts.join(" ");
-    if let Some(limit) = limit(platform, scenario, class) {
+    if let Some(limit) = limit(vendor, scenario, class) {
         let _ = write!(cell, " [{}]", number(Some(limit.count)));
     }
     cell
 }
 
-/// The classes that any of the scenarios has.
-fn classes(results: &[Measured], platform: &str) -> Vec<&'static str> {
-    let of = |class: &&&str| {
+/// The classes that at least one scenario has.
+fn classes(results: &[Measured], vendor: &str) -> Vec<&'static str> {
+    let counted = |class: &&&str| {
         results
             .iter()
-            .filter(|it| it.platform == platform && is_switch(&it.scenario))
-            .any(|it| it.per_op.get(**class).is_some_and(|it| *it >= 0.01))
+            .filter(|result| result.vendor == vendor && is_switch(&result.scenario))
+            .any(|result| {
+                result
+                    .per_op
+                    .get(**class)
+                    .is_some_and(|count| *count >= 0.01)
+            })
     };
-    CLASSES.iter().filter(of).copied().collect()
+    CLASSES.iter().filter(counted).copied().collect()
 }
 
-fn title(platform: &str, vehicle: &str) -> String {
-    let vehicle = match vehicle {
+fn title(vendor: &str, machine: &str) -> String {
+    let machine = match machine {
         "qemu" => "QEMU, exact counts",
         "bochs" => "Bochs: instructions of host and guest by the TSC, MSRs by tracepoints",
         _ => "a real machine, ticks of the TSC",
     };
-    format!("{} ({vehicle})", platform.to_uppercase())
+    format!("{} ({machine})", vendor.to_uppercase())
 }
 
-/// A line for each kind of switch, below one that names the classes.
-fn rows(results: &[Measured], platform: &str, corner: &str) -> Vec<Vec<String>> {
-    let classes = classes(results, platform);
+/// The rows of the table: a header with the classes, and a row for each kind of switch.
+fn rows(results: &[Measured], vendor: &str, corner: &str) -> Vec<Vec<String>> {
+    let classes = classes(results, vendor);
     let line = |name: &str, cell: &dyn Fn(&str) -> String| {
         let mut row = vec![name.to_string()];
-        row.extend(classes.iter().map(|it| cell(it)));
+        row.extend(classes.iter().map(|class| cell(class)));
         row
     };
     let mut rows = vec![line(corner, &|class| class.to_string())];
     rows.extend(
-        scenarios(results, platform)
+        scenarios(results, vendor)
             .into_iter()
-            .filter(|it| is_switch(it))
-            .map(|it| line(it, &|class| cell(results, platform, it, class))),
+            .filter(|scenario| is_switch(scenario))
+            .map(|scenario| line(scenario, &|class| cell(results, vendor, scenario, class))),
     );
     rows
 }
 
-/// A table for a terminal.
+/// The table, for a terminal.
 pub fn table(results: &[Measured]) -> String {
     let mut out = String::new();
 
-    for (platform, vehicle) in platforms(results) {
+    for (vendor, machine) in vendors(results) {
         let _ = writeln!(
             out,
             "\n{}, for each operation: {} [limit]\n",
-            title(platform, vehicle),
+            title(vendor, machine),
             modes(results).join(" ")
         );
-        let rows = rows(results, platform, "");
+        let rows = rows(results, vendor, "");
         let width = |i: usize| {
             rows.iter()
                 .map(|row| row[i].chars().count())
@@ -198,7 +204,7 @@ pub fn table(results: &[Measured]) -> String {
                 .collect();
             let _ = writeln!(out, "{}", line.join("  ").trim_end());
         }
-        for line in without_vm(results, platform) {
+        for line in without_vm(results, vendor) {
             let _ = writeln!(out, "{line}");
         }
     }
@@ -214,12 +220,12 @@ fn markdown_table(out: &mut String, header: &[String], rows: &[Vec<String>]) {
     let _ = writeln!(out);
 }
 
-fn switches(out: &mut String, results: &[Measured], platform: &str) {
+fn switches(out: &mut String, results: &[Measured], vendor: &str) {
     let corner = format!("per operation: {} \\[limit\\]", modes(results).join(" "));
-    let rows = rows(results, platform, &corner);
+    let rows = rows(results, vendor, &corner);
     markdown_table(out, &rows[0], &rows[1..]);
 
-    for line in without_vm(results, platform) {
+    for line in without_vm(results, vendor) {
         let _ = writeln!(out, "- {line}");
     }
     let _ = writeln!(out);
@@ -227,39 +233,39 @@ fn switches(out: &mut String, results: &[Measured], platform: &str) {
     let mut reasons: Vec<(&str, f64, &str, Vec<&str>)> = Vec::new();
     for row in &rows[1..] {
         let scenario = row[0].as_str();
-        for class in classes(results, platform) {
-            let Some(limit) = limit(platform, scenario, class) else {
+        for class in classes(results, vendor) {
+            let Some(limit) = limit(vendor, scenario, class) else {
                 continue;
             };
-            let same = |it: &&mut (&str, f64, &str, Vec<&str>)| {
-                (it.0, it.1, it.2) == (class, limit.count, limit.why)
+            let same = |reason: &&mut (&str, f64, &str, Vec<&str>)| {
+                (reason.0, reason.1, reason.2) == (class, limit.count, limit.why)
             };
             match reasons.iter_mut().find(same) {
-                Some(it) => it.3.push(scenario),
+                Some(reason) => reason.3.push(scenario),
                 None => reasons.push((class, limit.count, limit.why, vec![scenario])),
             }
         }
     }
-    let _ = writeln!(out, "Why it cannot be less:\n");
+    let _ = writeln!(out, "Reasons for the limits:\n");
     for (class, count, why, scenarios) in reasons {
         let _ = writeln!(out, "- {count} {class} ({}): {why}", scenarios.join(", "));
     }
     let _ = writeln!(out);
 }
 
-/// The registry's paths, with what they cost before.
-fn paths(out: &mut String, results: &[Measured], platform: &str, vehicle: &str) -> Result<()> {
+/// Writes the costs of the paths of the registry, and the earlier costs.
+fn paths(out: &mut String, results: &[Measured], vendor: &str, machine: &str) -> Result<()> {
     let mut before: Vec<Measured> = serde_json::from_str(BEFORE).context("before.json")?;
-    before.retain(|it| it.vehicle == vehicle);
+    before.retain(|result| result.machine == machine);
     let header = ["path", "stock", "uret before", "uret", "of stock"].map(String::from);
-    let rows: Vec<Vec<String>> = scenarios(results, platform)
+    let rows: Vec<Vec<String>> = scenarios(results, vendor)
         .into_iter()
-        .filter(|it| it.starts_with("set-") || it.starts_with("restore:"))
-        .filter(|it| *it != "restore:0/7")
+        .filter(|path| path.starts_with("set-") || path.starts_with("restore:"))
+        .filter(|path| *path != "restore:0/7")
         .map(|path| {
-            let stock = own_cost(results, platform, "stock", path);
-            let uret = own_cost(results, platform, "uret", path);
-            let before = own_cost(&before, platform, "uret", path);
+            let stock = own_cost(results, vendor, "stock", path);
+            let uret = own_cost(results, vendor, "uret", path);
+            let before = own_cost(&before, vendor, "uret", path);
             let ratio = match (stock, uret) {
                 (Some(stock), Some(uret)) if stock > 0.0 => {
                     format!("{:.0} %", 100.0 * uret / stock)
@@ -279,10 +285,11 @@ fn paths(out: &mut String, results: &[Measured], platform: &str, vehicle: &str) 
         let _ = writeln!(out, "### The registry\n");
         let _ = writeln!(
             out,
-            "`set-equal:N` sets N slots to what they hold, `set-new:N` to other values, `restore:K/N` restores K\n\
-             dirty slots of N, beyond a return to user mode that restores nothing. Stock has 16 slots at most. Setting one or two\n\
-             slots, the checks that come once for each call weigh more than the slots. A restore cannot get to half\n\
-             of stock's: of it, the kernel's list of notifiers and its flag of the task, the same for both, are most.\n"
+            "`set-equal:N` sets N slots to the current values, `set-new:N` sets N slots to other values, and\n\
+             `restore:K/N` restores K dirty slots of N, without the cost of a return to user mode that restores\n\
+             nothing. Stock has at most 16 slots. With one or two slots, the checks of each call cost more than\n\
+             the slots. A restore cannot cost half of stock's: the largest part is the kernel's list of notifiers\n\
+             and the flag of the task, which stock and uret have in common.\n"
         );
         markdown_table(out, &header, &rows);
     }
@@ -290,7 +297,7 @@ fn paths(out: &mut String, results: &[Measured], platform: &str, vehicle: &str) 
 }
 
 /// Writes `results.json`, `report.md` and the plots into a folder.
-pub fn write(results: &[Measured], verdicts: &[Verdict], dir: &Path) -> Result<()> {
+pub fn write(results: &[Measured], requirements: &[Requirement], dir: &Path) -> Result<()> {
     fs::create_dir_all(dir)?;
     fs::write(
         dir.join("results.json"),
@@ -298,25 +305,25 @@ pub fn write(results: &[Measured], verdicts: &[Verdict], dir: &Path) -> Result<(
     )?;
 
     let mut out = String::from(
-        "# What switches cost, stock KVM and uret\n\nCounts are medians of all operations; in QEMU, they are \
-         those of the host.\n\n",
+        "# Costs of switches, stock KVM and uret\n\nCounts are medians of all operations. In QEMU, only \
+         the host counts.\n\n",
     );
-    for (platform, vehicle) in platforms(results) {
-        let _ = writeln!(out, "## {}\n", title(platform, vehicle));
-        for plot in plot::draw(results, platform, dir)? {
+    for (vendor, machine) in vendors(results) {
+        let _ = writeln!(out, "## {}\n", title(vendor, machine));
+        for plot in plot::draw(results, vendor, dir)? {
             let _ = writeln!(out, "![{}]({})\n", plot.title, plot.file);
         }
-        switches(&mut out, results, platform);
-        paths(&mut out, results, platform, vehicle)?;
+        switches(&mut out, results, vendor);
+        paths(&mut out, results, vendor, machine)?;
     }
-    if !verdicts.is_empty() {
-        let _ = writeln!(out, "## What must hold\n");
-        for it in verdicts {
+    if !requirements.is_empty() {
+        let _ = writeln!(out, "## Requirements\n");
+        for requirement in requirements {
             let _ = writeln!(
                 out,
                 "- {}: {}",
-                if it.good { "yes" } else { "**no**" },
-                it.what
+                if requirement.holds { "yes" } else { "**no**" },
+                requirement.text
             );
         }
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The rules that turn the output of a machine into test results.
+//! Turns the output of a machine into test results.
 //!
 //! The format is KTAP, see Documentation/dev-tools/ktap.rst in the kernel.
 
@@ -32,13 +32,13 @@ impl Outcome {
     }
 }
 
-/// The output of a run, between its markers, and the exit status.
+/// The output of a run between the markers, and the exit status.
 pub struct Block<'a> {
     pub lines: Vec<&'a str>,
     pub status: Option<i32>,
 }
 
-/// Finds the output of one run.
+/// Finds the output of a run.
 pub fn block<'a>(text: &'a str, name: &str) -> Option<Block<'a>> {
     let (begin, end) = (format!("URET-BEGIN {name}"), format!("URET-END {name} "));
     let mut lines = text.lines().skip_while(|line| *line != begin).peekable();
@@ -57,14 +57,16 @@ pub fn block<'a>(text: &'a str, name: &str) -> Option<Block<'a>> {
     Some(block)
 }
 
+/// A test point: a line with the result of a test.
 struct Point<'a> {
     indent: usize,
     ok: bool,
     name: &'a str,
-    /// Why the test was skipped, if it was.
+    /// The reason if the test was skipped.
     skip: Option<&'a str>,
 }
 
+/// Parses a test point.
 fn point(line: &str) -> Option<Point<'_>> {
     let text = line.trim_start();
     let (ok, rest) = match text.strip_prefix("not ok ") {
@@ -74,7 +76,7 @@ fn point(line: &str) -> Option<Point<'_>> {
     let number = rest.split(' ').next()?;
     number.parse::<u32>().ok()?;
     let rest = rest[number.len()..].trim_start().trim_start_matches("- ");
-    // The name may be missing: a C selftest's may be part of the directive.
+    // In C selftests, the name of a skipped test may be part of the directive.
     let (name, directive) = match rest.strip_prefix("# ") {
         Some(directive) => (directive.trim_start_matches("SKIP"), directive),
         None => rest.split_once(" # ").unwrap_or((rest, "")),
@@ -87,22 +89,27 @@ fn point(line: &str) -> Option<Point<'_>> {
     })
 }
 
-/// The tests in KTAP output, without tests that only sum up others.
+/// The tests in KTAP output, without tests that only have subtests.
 ///
-/// A plan that does not match, an exit status that no result explains, or no test at all, is a failed
-/// test.
+/// A wrong plan, an exit status without a failed test, or no test at all is a failed test.
 pub fn ktap(block: &Block<'_>) -> Vec<Outcome> {
     let mut outcomes: Vec<Outcome> = Vec::new();
-    // For each indentation, the number of tests that are missing, and the tests since the last one of
-    // the indentation above.
+    // For each indentation, the number of missing tests, and the tests since the last test with
+    // less indentation.
     let mut plans: BTreeMap<usize, i64> = BTreeMap::new();
     let mut below: BTreeMap<usize, Vec<Status>> = BTreeMap::new();
     let mut comments: Vec<&str> = Vec::new();
+    // The suites of KUnit, by the indentation of their tests.
+    let mut suites: BTreeMap<usize, &str> = BTreeMap::new();
 
     for line in &block.lines {
         let text = line.trim_start();
         let indent = line.len() - text.len();
 
+        if let Some(suite) = text.strip_prefix("# Subtest: ") {
+            suites.insert(indent, suite);
+            continue;
+        }
         if let Some(plan) = text.strip_prefix("1..") {
             let number = plan.split(' ').next().unwrap_or("");
             *plans.entry(indent).or_default() += number.parse::<i64>().unwrap_or(0);
@@ -119,19 +126,29 @@ pub fn ktap(block: &Block<'_>) -> Vec<Outcome> {
             continue;
         };
         *plans.entry(point.indent).or_default() -= 1;
+        let name = match suites.get(&point.indent) {
+            Some(suite) => format!("{suite}.{}", point.name),
+            None => point.name.to_string(),
+        };
 
         let status = match point {
             Point { ok: false, .. } => Status::Fail,
             Point { skip: Some(_), .. } => Status::Skip,
             _ => Status::Pass,
         };
-        // Tests with more indentation, since the last one of this indentation, are parts of this test.
-        let mut parts = below.split_off(&(point.indent + 1));
-        let parts: Vec<Status> = parts.values_mut().flat_map(std::mem::take).collect();
+        // Tests with more indentation since the last test of this indentation are subtests of this
+        // test.
+        suites.split_off(&(point.indent + 1));
+        let mut subtests = below.split_off(&(point.indent + 1));
+        let subtests: Vec<Status> = subtests.values_mut().flat_map(std::mem::take).collect();
         below.entry(point.indent).or_default().push(status);
-        if !parts.is_empty() {
-            if status == Status::Fail && !parts.contains(&Status::Fail) {
-                outcomes.push(Outcome::new(point.name, status, "no part of it failed"));
+        if !subtests.is_empty() {
+            if status == Status::Fail && !subtests.contains(&Status::Fail) {
+                outcomes.push(Outcome::new(
+                    name,
+                    status,
+                    "expected a failed subtest, got none",
+                ));
             }
             comments.clear();
             continue;
@@ -141,35 +158,46 @@ pub fn ktap(block: &Block<'_>) -> Vec<Outcome> {
             (_, Some(why)) => why.to_string(),
             _ => comments[comments.len().saturating_sub(6)..].join("\n"),
         };
-        outcomes.push(Outcome::new(point.name, status, note));
+        outcomes.push(Outcome::new(name, status, note));
         comments.clear();
     }
 
-    if plans.values().any(|missing| *missing != 0) {
+    let missing: i64 = plans.values().map(|missing| missing.abs()).sum();
+    if missing != 0 {
         outcomes.push(Outcome::new(
             "plan",
             Status::Fail,
-            "more or fewer tests than planned",
+            format!("expected as many tests as planned, got {missing} more or fewer"),
         ));
     }
-    let failed = outcomes.iter().any(|it| it.status == Status::Fail);
+    let failed = outcomes
+        .iter()
+        .any(|outcome| outcome.status == Status::Fail);
     match block.status {
         Some(0 | 4) => {}
         Some(_) if failed => {}
         Some(status) => outcomes.push(Outcome::new(
             "status",
             Status::Fail,
-            format!("exit status {status}"),
+            format!("expected exit status 0 or 4, got {status}"),
         )),
-        None => outcomes.push(Outcome::new("end", Status::Fail, "it did not end")),
+        None => outcomes.push(Outcome::new(
+            "end",
+            Status::Fail,
+            "expected a marker URET-END of the run, got none",
+        )),
     }
     if outcomes.is_empty() {
-        outcomes.push(Outcome::new("tests", Status::Fail, "there were none"));
+        outcomes.push(Outcome::new(
+            "tests",
+            Status::Fail,
+            "expected a test, got none",
+        ));
     }
     outcomes
 }
 
-/// The exit statuses of selftests by name, as tools/uret/guest/init prints them.
+/// The exit statuses of selftests by name, from the lines of tools/uret/guest/init.
 pub fn statuses(block: &Block<'_>) -> BTreeMap<String, i32> {
     block
         .lines
@@ -182,7 +210,7 @@ pub fn statuses(block: &Block<'_>) -> BTreeMap<String, i32> {
         .collect()
 }
 
-/// The last lines of each failed selftest of a list.
+/// The last lines of the output of each failed selftest of a list.
 pub fn last_lines(block: &Block<'_>) -> BTreeMap<String, String> {
     let mut lines: BTreeMap<String, String> = BTreeMap::new();
     let mut name = None;
@@ -202,9 +230,8 @@ pub fn last_lines(block: &Block<'_>) -> BTreeMap<String, String> {
     lines
 }
 
-/// Compares two runs of the kernel's selftests: a test that passes on stock must pass on uret.
-///
-/// A skipped test keeps its last lines, too.
+/// Compares two runs of the kernel's selftests: a test that passes on stock must pass on uret, and
+/// a test that skips on stock must skip or pass on uret.
 pub fn compare(stock: &BTreeMap<String, i32>, uret: &BTreeMap<String, i32>) -> Vec<Outcome> {
     let mut outcomes: Vec<Outcome> = stock
         .iter()
@@ -213,14 +240,14 @@ pub fn compare(stock: &BTreeMap<String, i32>, uret: &BTreeMap<String, i32>) -> V
             (0, Some(status)) => Outcome::new(
                 name,
                 Status::Fail,
-                format!("passes on stock, exit status {status} on uret"),
+                format!("expected exit status 0 as on stock, got {status} on uret"),
             ),
-            (_, None) => Outcome::new(name, Status::Fail, "was not run on uret"),
+            (_, None) => Outcome::new(name, Status::Fail, "expected a run on uret, got none"),
             (4, Some(0 | 4)) => Outcome::new(name, Status::Skip, "skips on stock"),
             (4, Some(status)) => Outcome::new(
                 name,
                 Status::Fail,
-                format!("skips on stock, exit status {status} on uret"),
+                format!("expected exit status 4 as on stock, or 0, got {status} on uret"),
             ),
             (status, Some(_)) => Outcome::new(
                 name,
@@ -229,56 +256,74 @@ pub fn compare(stock: &BTreeMap<String, i32>, uret: &BTreeMap<String, i32>) -> V
             ),
         })
         .collect();
-    if !outcomes.iter().any(|it| it.status == Status::Pass) {
-        outcomes.push(Outcome::new("any", Status::Fail, "not one test passed"));
+    if !outcomes
+        .iter()
+        .any(|outcome| outcome.status == Status::Pass)
+    {
+        outcomes.push(Outcome::new(
+            "any",
+            Status::Fail,
+            "expected a test that passes, got none",
+        ));
     }
     outcomes
 }
 
-/// Whether a run without KTAP has succeeded.
+/// The result of a run without KTAP, which is the exit status.
 pub fn ending(block: &Block<'_>) -> Outcome {
     match block.status {
         Some(0) => Outcome::new("exit status", Status::Pass, ""),
         _ => {
             let keep = block.lines.len().saturating_sub(6);
-            Outcome::new("exit status", Status::Fail, block.lines[keep..].join("\n"))
+            let got = block
+                .status
+                .map_or("none".to_string(), |status| status.to_string());
+            let lines = block.lines[keep..].join("\n");
+            let note = format!("expected exit status 0, got {got}:\n{lines}");
+            Outcome::new("exit status", Status::Fail, note)
         }
     }
 }
 
-/// The reasons for which a uret test may skip in the emulators.
+/// Parts of the valid reasons to skip a uret test in the emulators.
 const SKIPPED_FOR: [&str; 3] = ["uret=0", "not on VMX", "lets any MSR be read and written"];
-/// A further reason on a machine with one CPU.
+/// A valid reason on a machine with one CPU.
 const ONE_CPU: &str = "only one CPU";
 
-/// Fails a uret test that skips for an unknown reason.
+/// Fails a uret test that skips for another reason.
 pub fn expected(mut outcome: Outcome, cpus: u32) -> Outcome {
     let text = format!("{} {}", outcome.name, outcome.note);
-    let known =
-        SKIPPED_FOR.iter().any(|it| text.contains(it)) || (cpus == 1 && text.contains(ONE_CPU));
+    let known = SKIPPED_FOR.iter().any(|reason| text.contains(reason))
+        || (cpus == 1 && text.contains(ONE_CPU));
 
     if outcome.status == Status::Skip && !known {
         outcome.status = Status::Fail;
+        outcome
+            .note
+            .push_str("\nexpected a reason in SKIPPED_FOR of tools/uret/harness/src/results.rs");
     }
     outcome
 }
 
+/// Strings in the lines of splats. tools/uret/guest/init uses the same file.
+const SPLATS: &str = include_str!("../../../testing/selftests/uret/lib/splats");
+
 /// The splats in the kernel log, if any.
 pub fn splat(text: &str) -> Option<Outcome> {
-    // Before a reboot, and in a panic, the kernel prints to the serial line itself.
-    let last = match text.contains("Kernel panic") {
+    // Before a reboot and in a panic, the kernel prints messages to the serial line.
+    let direct = match text.contains("Kernel panic") {
         true => text,
-        false => text.split_once("URET-END reboot").map_or("", |it| it.1),
+        false => text
+            .split_once("URET-END reboot")
+            .map_or("", |(_, rest)| rest),
     };
-    let last = last.lines().filter(|line| {
-        ["WARNING:", "BUG:", "Oops", "RIP: ", "Kernel panic"]
-            .iter()
-            .any(|it| line.contains(it))
-    });
+    let direct = direct
+        .lines()
+        .filter(|line| SPLATS.lines().any(|pattern| line.contains(pattern)));
     let lines: Vec<&str> = text
         .lines()
         .filter(|line| line.starts_with("URET-SPLAT "))
-        .chain(last)
+        .chain(direct)
         .take(6)
         .collect();
     (!lines.is_empty()).then(|| Outcome::new("kernel log", Status::Fail, lines.join("\n")))
@@ -301,12 +346,12 @@ mod tests {
         let text = format!("noise\nURET-BEGIN x\n{text}\nURET-END x {status}\nnoise\n");
         ktap(&block(&text, "x").unwrap())
             .into_iter()
-            .map(|it| (it.name, it.status))
+            .map(|outcome| (outcome.name, outcome.status))
             .collect()
     }
 
     #[test]
-    fn flat_results_are_counted() {
+    fn flat_results_are_parsed() {
         let text = "TAP version 13\n1..4\nok 1 - a\nok 2 b # SKIP why\n# because\nnot ok 3 c\n\
                     ok 4 # SKIP d: why";
         assert_eq!(
@@ -321,16 +366,16 @@ mod tests {
     }
 
     #[test]
-    fn suite_is_not_counted_beside_cases() {
-        let text = "KTAP version 1\n1..2\n    1..1\n    ok 1 a\nok 1 s\n    1..1\n    not ok 1 b\nnot ok 2 t";
+    fn suite_is_no_result_beside_its_cases() {
+        let text = "KTAP version 1\n1..2\n    # Subtest: s\n    1..1\n    ok 1 a\nok 1 s\n    1..1\n    not ok 1 b\nnot ok 2 t";
         assert_eq!(
             parsed(text, 1),
-            [("a".into(), Status::Pass), ("b".into(), Status::Fail)]
+            [("s.a".into(), Status::Pass), ("b".into(), Status::Fail)]
         );
     }
 
     #[test]
-    fn failed_suite_without_failed_case_is_counted() {
+    fn failed_suite_without_failed_case_is_a_result() {
         let text = "1..1\n    1..1\n    ok 1 a\nnot ok 1 s";
         assert!(parsed(text, 1).contains(&("s".into(), Status::Fail)));
     }
@@ -346,7 +391,7 @@ mod tests {
         assert_eq!(parsed("", 0), [("tests".into(), Status::Fail)]);
         assert!(parsed("1..1\nok 1 a", 139).contains(&("status".into(), Status::Fail)));
         let block = block("URET-BEGIN x\n1..1\nok 1 a\n", "x").unwrap();
-        assert!(ktap(&block).iter().any(|it| it.name == "end"));
+        assert!(ktap(&block).iter().any(|outcome| outcome.name == "end"));
     }
 
     #[test]
@@ -361,14 +406,14 @@ mod tests {
     fn selftests_are_compared() {
         let table = |rows: &[(&str, i32)]| {
             rows.iter()
-                .map(|(name, it)| (name.to_string(), *it))
+                .map(|(name, status)| (name.to_string(), *status))
                 .collect::<BTreeMap<_, _>>()
         };
         let stock = table(&[("a", 0), ("b", 0), ("c", 4), ("d", 254), ("e", 0), ("f", 4)]);
         let uret = table(&[("a", 0), ("b", 254), ("c", 4), ("d", 0), ("f", 139)]);
         let statuses: Vec<Status> = compare(&stock, &uret)
             .into_iter()
-            .map(|it| it.status)
+            .map(|outcome| outcome.status)
             .collect();
         assert_eq!(
             statuses,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Makes results of what switch_perf_test.sh printed, and of what the plugin counted meanwhile.
+//! Computes results from the output of switch_perf_test.sh and the records of the plugin.
 
 use std::collections::BTreeMap;
 
@@ -8,58 +8,58 @@ use anyhow::{anyhow, bail, ensure, Context, Result};
 use serde::{Deserialize, Serialize};
 use uret_count::record::{Record, Summaries};
 
-/// Counts of one operation, by class of instruction.
+/// The counts of one operation, by class of instruction.
 pub type PerOp = BTreeMap<String, f64>;
 
-/// What one scenario costs.
+/// The costs of a scenario.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
     /// `svm` or `vmx`.
-    pub platform: String,
+    pub vendor: String,
     /// `qemu`, `bochs` or `hardware`.
-    pub vehicle: String,
-    /// `stock` or `uret`.
+    pub machine: String,
+    /// `unpatched`, `stock` or `uret`.
     pub mode: String,
     pub scenario: String,
-    /// How many operations were measured.
+    /// The number of measured operations.
     pub ops: u64,
-    /// What the host executed for an operation: the median.
+    /// The median of the counts of the host.
     pub per_op: PerOp,
-    /// What the guest executed.
+    /// The median of the counts of the guest.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub guest: PerOp,
-    /// As `per_op`, but the mean, with timer ticks and whatever else came between.
+    /// The mean of the counts of the host, which includes timer ticks and other interruptions.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub mean: PerOp,
-    /// How far apart the quartiles of the ticks, or of the instructions that they stand for, are.
+    /// The distance of the quartiles of the ticks, or of the instructions that the TSC counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spread: Option<f64>,
 }
 
 impl Measured {
-    /// What an operation costs: instructions, or ticks where these are all that is known.
+    /// The cost of an operation: instructions if counted, otherwise ticks.
     pub fn cost(&self) -> Option<f64> {
         let instructions = self.per_op.get("instructions");
         instructions.or_else(|| self.per_op.get("ticks")).copied()
     }
 }
 
-/// Classes of what tracing tells about MSRs that a guest and the host share, by their place in a
-/// line.
+/// The classes of traced MSRs that a guest and the host share, by the index in [`Line::Msrs`].
 const SWITCHED: [(usize, &str); 2] = [(2, "switch wrmsr"), (3, "switch rdmsr")];
 
 /// A line of switch_perf_test.sh.
 enum Line<'a> {
-    /// What follows is of this mode and state.
+    /// The mode and the state of the following lines.
     State(&'a str, &'a str),
-    /// The next record of the plugin is of this scenario and number of operations.
+    /// The scenario and the number of operations of the next record of the plugin.
     Count(&'a str, u64),
-    /// So many operations of this scenario took so many ticks.
+    /// The scenario, the number of operations, and the ticks of a batch.
     Ticks(&'a str, u64, f64),
-    /// So many operations of this scenario wrote and read so many MSRs, so many of those that a
-    /// guest and the host share, and loaded the GDT so many times.
+    /// The scenario, the number of operations, and the numbers of writes and reads of MSRs, of
+    /// writes and reads of MSRs that a guest and the host share, and of LGDTs.
     Msrs(&'a str, u64, [f64; 5]),
-    /// Of so many operations of this scenario uret has counted sets, elisions and restores.
+    /// The scenario, the number of operations, and the numbers of sets, elisions and restores that
+    /// uret has counted.
     Uret(&'a str, u64, [f64; 3]),
 }
 
@@ -85,12 +85,12 @@ fn parse(line: &str) -> Result<Option<Line<'_>>> {
             ops.parse()?,
             [written.parse()?, elided.parse()?, restored.parse()?],
         ),
-        ["STATE" | "COUNT" | "TICKS" | "MSRS" | "URET", ..] => bail!("words are missing"),
+        ["STATE" | "COUNT" | "TICKS" | "MSRS" | "URET", ..] => bail!("expected more words"),
         _ => return Ok(None),
     }))
 }
 
-/// With no VM, what is measured depends on the state that the modules are in.
+/// The name of a result. With no VM, the results of a scenario depend on the state of the modules.
 fn name_of(scenario: &str, state: &str) -> String {
     match state {
         "absent" | "loaded" | "after-vms" => format!("{scenario}/{state}"),
@@ -98,8 +98,8 @@ fn name_of(scenario: &str, state: &str) -> String {
     }
 }
 
-/// Makes results of the output of `switch_perf_test.sh count` and the records of the plugin.
-pub fn counted(lines: &[&str], records: &[Record], platform: &str) -> Result<Vec<Measured>> {
+/// Computes results from the output of `switch_perf_test.sh count` and the records of the plugin.
+pub fn counted(lines: &[&str], records: &[Record], vendor: &str) -> Result<Vec<Measured>> {
     let mut records = records.iter();
     let mut results = Vec::new();
     let (mut mode, mut state) = ("", "");
@@ -109,42 +109,48 @@ pub fn counted(lines: &[&str], records: &[Record], platform: &str) -> Result<Vec
         match parse(line).with_context(|| line.to_string())? {
             Some(Line::State(new_mode, new_state)) => (mode, state) = (new_mode, new_state),
             Some(Line::Count(scenario, ops)) => {
-                let record = records
-                    .next()
-                    .ok_or_else(|| anyhow!("{scenario}: the plugin has counted nothing"))?;
+                let record = records.next().ok_or_else(|| {
+                    anyhow!("{scenario}: expected a record of the plugin, got none")
+                })?;
                 ensure!(
                     record.samples as u64 >= ops,
-                    "{scenario}: {ops} operations, but {} samples",
+                    "{scenario}: expected at least {ops} samples, got {}",
                     record.samples
                 );
-                let map = |it: &Summaries, value: fn(&uret_count::record::Summary, f64) -> f64| {
-                    it.iter()
-                        .map(|(name, it)| (name.clone(), value(it, record.samples as f64)))
-                        .filter(|it| it.1 > 0.0)
-                        .collect()
-                };
+                let map =
+                    |summaries: &Summaries, value: fn(&uret_count::record::Summary, f64) -> f64| {
+                        summaries
+                            .iter()
+                            .map(|(name, summary)| {
+                                (name.clone(), value(summary, record.samples as f64))
+                            })
+                            .filter(|(_, value)| *value > 0.0)
+                            .collect()
+                    };
                 results.push(Measured {
-                    platform: platform.to_string(),
-                    vehicle: "qemu".to_string(),
+                    vendor: vendor.to_string(),
+                    machine: "qemu".to_string(),
                     mode: mode.to_string(),
                     scenario: name_of(scenario, state),
                     ops: record.samples as u64,
-                    per_op: map(&record.host, |it, _| it.median as f64),
-                    guest: map(&record.guest, |it, _| it.median as f64),
-                    mean: map(&record.host, |it, samples| it.total as f64 / samples),
+                    per_op: map(&record.host, |summary, _| summary.median as f64),
+                    guest: map(&record.guest, |summary, _| summary.median as f64),
+                    mean: map(&record.host, |summary, samples| {
+                        summary.total as f64 / samples
+                    }),
                     spread: None,
                 });
             }
             Some(Line::Msrs(scenario, ops, counts)) => {
-                // What the plugin cannot tell: which MSRs these were. There are two lines.
+                // The plugin does not know which MSRs were accessed. Two lines give the difference.
                 let last = results
                     .last_mut()
-                    .filter(|it: &&mut Measured| it.scenario == name_of(scenario, state))
-                    .with_context(|| format!("{line}: what was counted comes first"))?;
+                    .filter(|result: &&mut Measured| result.scenario == name_of(scenario, state))
+                    .with_context(|| format!("{line}: expected COUNT of the scenario before"))?;
                 match traced.take() {
                     None => traced = Some((ops, counts)),
                     Some((fewer, before)) => {
-                        ensure!(ops > fewer, "{line}: no more operations than before");
+                        ensure!(ops > fewer, "{line}: expected more than {fewer} operations");
                         for (i, class) in SWITCHED {
                             let count = (counts[i] - before[i]) / (ops - fewer) as f64;
                             last.per_op.insert(class.to_string(), count);
@@ -152,21 +158,23 @@ pub fn counted(lines: &[&str], records: &[Record], platform: &str) -> Result<Vec
                     }
                 }
             }
-            // The plugin has told all about these.
+            // The plugin has counted all instructions.
             Some(Line::Uret(..)) => {}
-            Some(Line::Ticks(..)) => bail!("{line}: not in this mode"),
+            Some(Line::Ticks(..)) => {
+                bail!("{line}: expected the output of \"count\", got \"time\"")
+            }
             None => {}
         }
     }
     ensure!(
         records.next().is_none(),
-        "the plugin has counted more than was announced"
+        "expected as many records of the plugin as lines COUNT, got more"
     );
-    ensure!(!results.is_empty(), "nothing was measured");
+    ensure!(!results.is_empty(), "expected a measurement, got none");
     Ok(results)
 }
 
-/// The values of batches of N and of 2 N operations.
+/// The values of batches of N and of 2 * N operations.
 #[derive(Default)]
 struct Batches(BTreeMap<u64, Vec<f64>>);
 
@@ -176,8 +184,8 @@ fn sorted(values: impl IntoIterator<Item = f64>) -> Vec<f64> {
     values
 }
 
-fn quantile(sorted: &[f64], of_four: usize) -> f64 {
-    sorted[(sorted.len() - 1) * of_four / 4]
+fn quartile(sorted: &[f64], number: usize) -> f64 {
+    sorted[(sorted.len() - 1) * number / 4]
 }
 
 impl Batches {
@@ -185,27 +193,35 @@ impl Batches {
         self.0.entry(ops).or_default().push(value);
     }
 
-    /// What an operation adds: the median, and how far apart the quartiles are.
+    /// The cost of an operation: the median, and the distance of the quartiles.
     fn per_op(&self) -> Result<(f64, f64)> {
         let (Some((n, small)), Some((m, large)), 2) = (
             self.0.first_key_value(),
             self.0.last_key_value(),
             self.0.len(),
         ) else {
-            bail!("there are not two sizes of batches");
+            bail!("expected two sizes of batches, got {}", self.0.len());
         };
-        ensure!(small.len() == large.len() && m > n, "batches are missing");
+        ensure!(
+            small.len() == large.len() && m > n,
+            "expected as many batches of {n} as of {m} operations, got {} and {}",
+            small.len(),
+            large.len()
+        );
         let ops = (m - n) as f64;
         let each = sorted(large.iter().zip(small).map(|(m, n)| (m - n) / ops));
-        Ok((quantile(&each, 2), quantile(&each, 3) - quantile(&each, 1)))
+        Ok((quartile(&each, 2), quartile(&each, 3) - quartile(&each, 1)))
     }
 
     fn ops(&self) -> u64 {
-        self.0.iter().map(|(ops, it)| ops * it.len() as u64).sum()
+        self.0
+            .iter()
+            .map(|(ops, values)| ops * values.len() as u64)
+            .sum()
     }
 }
 
-/// What is known of one scenario in one mode.
+/// The batches of a scenario in a mode.
 #[derive(Default)]
 struct Timed {
     ticks: Batches,
@@ -213,10 +229,10 @@ struct Timed {
     uret: [Batches; 3],
 }
 
-/// Makes results of the output of `switch_perf_test.sh time`.
+/// Computes results from the output of `switch_perf_test.sh time`.
 ///
-/// In Bochs, the TSC counts instructions, of host and guest, but goes on while the CPU is idle.
-pub fn timed(lines: &[&str], platform: &str, vehicle: &str) -> Result<Vec<Measured>> {
+/// In Bochs, the TSC counts instructions of host and guest, and also counts while the CPU is idle.
+pub fn timed(lines: &[&str], vendor: &str, machine: &str) -> Result<Vec<Measured>> {
     let mut all: Vec<((String, String), Timed)> = Vec::new();
     let (mut mode, mut state) = ("", "");
 
@@ -232,14 +248,16 @@ pub fn timed(lines: &[&str], platform: &str, vehicle: &str) -> Result<Vec<Measur
                 | Line::Msrs(scenario, ops, _)
                 | Line::Uret(scenario, ops, _),
             ) => (scenario, ops),
-            Some(Line::Count(..)) => bail!("{line}: not in this mode"),
+            Some(Line::Count(..)) => {
+                bail!("{line}: expected the output of \"time\", got \"count\"")
+            }
             None => continue,
         };
         let key = (mode.to_string(), name_of(scenario, state));
-        if all.last().is_none_or(|it| it.0 != key) {
+        if all.last().is_none_or(|last| last.0 != key) {
             all.push((key, Timed::default()));
         }
-        let timed = &mut all.last_mut().expect("there is one now").1;
+        let timed = &mut all.last_mut().expect("an entry was pushed").1;
         match parsed {
             Some(Line::Ticks(_, _, ticks)) => timed.ticks.add(ops, ticks),
             Some(Line::Msrs(_, _, counts)) => {
@@ -255,11 +273,11 @@ pub fn timed(lines: &[&str], platform: &str, vehicle: &str) -> Result<Vec<Measur
             _ => {}
         }
     }
-    ensure!(!all.is_empty(), "nothing was measured");
+    ensure!(!all.is_empty(), "expected a measurement, got none");
 
     let measured = |((mode, scenario), timed): ((String, String), Timed)| {
         let (ticks, spread) = timed.ticks.per_op().with_context(|| scenario.clone())?;
-        let unit = match (vehicle, scenario.as_str()) {
+        let unit = match (machine, scenario.as_str()) {
             ("bochs", "guest-idle-guest") => "ticks",
             ("bochs", _) => "instructions",
             _ => "ticks",
@@ -277,8 +295,8 @@ pub fn timed(lines: &[&str], platform: &str, vehicle: &str) -> Result<Vec<Measur
             }
         }
         Ok(Measured {
-            platform: platform.to_string(),
-            vehicle: vehicle.to_string(),
+            vendor: vendor.to_string(),
+            machine: machine.to_string(),
             mode,
             scenario,
             ops: timed.ticks.ops(),
@@ -291,16 +309,16 @@ pub fn timed(lines: &[&str], platform: &str, vehicle: &str) -> Result<Vec<Measur
     all.into_iter().map(measured).collect()
 }
 
-/// Finds what one scenario costs.
+/// Finds the result of a scenario.
 pub fn find<'a>(
     results: &'a [Measured],
-    platform: &str,
+    vendor: &str,
     mode: &str,
     scenario: &str,
 ) -> Option<&'a Measured> {
-    results
-        .iter()
-        .find(|it| it.platform == platform && it.mode == mode && it.scenario == scenario)
+    results.iter().find(|result| {
+        result.vendor == vendor && result.mode == mode && result.scenario == scenario
+    })
 }
 
 #[cfg(test)]
@@ -315,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn records_get_the_names_that_were_announced() {
+    fn records_get_the_names_of_the_lines() {
         let lines = [
             "STATE stock vm",
             "noise",
@@ -333,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_traced_belongs_to_what_was_counted() {
+    fn traced_counts_belong_to_the_last_record() {
         let lines = [
             "COUNT a 10",
             "MSRS a 100 205 5 105 0 0",
@@ -360,8 +378,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_part_of_an_operation_is_taken_off() {
-        // 500 ticks, and 7 for each operation; one batch was disturbed.
+    fn cost_outside_of_operations_is_subtracted() {
+        // 500 ticks, and 7 ticks for each operation. One batch was interrupted.
         let lines = [
             "STATE uret vm",
             "TICKS a 100 1200",
@@ -396,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_that_are_missing_are_errors() {
+    fn missing_batches_are_errors() {
         assert!(timed(&["TICKS a 1 10"], "vmx", "bochs").is_err());
         assert!(timed(
             &["TICKS a 1 10", "TICKS a 2 20", "TICKS a 1 10"],

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! NMIs and machine checks, injected into QEMU at random instants.
+//! Injects NMIs and machine checks into QEMU at random instants.
 //!
-//! The machine tells of each NMI that it has handled by a byte for a debug console, the number of the
-//! CPU; and in the next NMI, by an `M`, of each machine check. The next one comes after that, so that
-//! none merges with another in the emulator, and one that does not come is lost.
+//! The handler of an NMI in the machine writes the number of the CPU to a debug console. The
+//! handler of the next NMI after a machine check also writes an `M`. The next NMI is injected after
+//! all CPUs have handled the last NMI, so that no two NMIs merge in the emulator, and each missing
+//! NMI is lost.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -15,26 +16,28 @@ use std::time::{Duration, Instant};
 use anyhow::{bail, ensure, Context, Result};
 use serde_json::Value;
 
-/// What the machine says when it is ready for them.
+/// The line that the machine prints when NMIs may start.
 pub const READY: &str = "URET-STORM ready";
 
-/// The port of the debug console. The run nmi_stress_test.sh passes the port to the module uret_trap_test.
+/// The port of the debug console. The run nmi_stress_test.sh passes the port to the module
+/// uret_trap_test.
 const PORT: &str = "0x402";
 
-/// A machine check comes after so many NMIs.
+/// The number of NMIs between two machine checks.
 const MACHINE_CHECK_EVERY: u64 = 10;
 
-/// For so many NMIs, at least one machine check must hit a CPU that has a guest's state, and runs.
-const WINDOW_EVERY: u64 = 5000;
+/// Per so many NMIs, at least one machine check must hit a CPU that runs with the guest state
+/// loaded.
+const LOADED_EVERY: u64 = 5000;
 
-/// One that a kernel survives on an AMD CPU: valid, uncorrected, enabled, signaled, and deferred; RIP
-/// is valid. In bank 2, as Linux leaves the first ones alone on some.
+/// A machine check that the kernel survives on an AMD CPU: valid, uncorrected, enabled, signaled
+/// and deferred, with a valid RIP. In bank 2, as Linux ignores the first banks of some CPUs.
 const MACHINE_CHECK: &str = "2 0xb100100000000000 5 0 0";
 
-/// What the guests of the selftests have in CR3, see vm.c.
+/// CR3 of the guests of the selftests, see vm.c.
 const GUEST_CR3: u64 = 0x1000;
 
-/// Where modules are, KVM among them, and what TR is when it is the host's.
+/// The address of the first module, and the host's TR.
 const MODULES: u64 = 0xffff_ffff_a000_0000;
 const HOST_TR: u64 = 0x40;
 const IF: u64 = 1 << 9;
@@ -42,33 +45,33 @@ const IF: u64 = 1 << 9;
 /// How often to try to inject a machine check into an idle CPU, for each machine check of the second half.
 const IDLE_TRIES: usize = 100;
 
-/// The longest gap between two, in microseconds.
+/// The longest gap between two NMIs, in microseconds.
 const LONGEST_GAP: u64 = 500;
 
-/// How long one may take, under all checks and with much else to do.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The time limit for one NMI, with all debug checks on a busy machine.
+const NMI_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What to inject.
+/// The NMIs and machine checks to inject.
 #[derive(Clone)]
 pub struct Storm {
     pub nmis: u64,
-    /// Whether there must be machine checks while a guest's state is in the CPU.
-    window: bool,
+    /// Whether some machine checks must hit while the guest state is loaded.
+    expect_loaded: bool,
     qmp: PathBuf,
     console: PathBuf,
 }
 
 impl Storm {
-    pub fn new(nmis: u64, window: bool, dir: &Path) -> Self {
+    pub fn new(nmis: u64, expect_loaded: bool, dir: &Path) -> Self {
         Self {
             nmis,
-            window,
+            expect_loaded,
             qmp: dir.join("qmp"),
             console: dir.join("console"),
         }
     }
 
-    /// What QEMU needs for it.
+    /// The arguments of QEMU for the injection.
     pub fn arguments(&self) -> Vec<String> {
         vec![
             "-qmp".to_string(),
@@ -83,14 +86,14 @@ impl Storm {
         ]
     }
 
-    /// Injects them, once the machine is `ready`, which is false as long as it may become so. Returns
-    /// what was done.
+    /// Injects all NMIs and machine checks once `ready` returns true. `ready` returns `None` if the
+    /// machine has ended. Returns a summary.
     pub fn run(&self, cpus: u32, ready: impl Fn() -> Option<bool>) -> Result<String> {
         loop {
             match ready() {
                 Some(true) => break,
                 Some(false) => thread::sleep(Duration::from_millis(100)),
-                None => bail!("the machine never got ready for NMIs"),
+                None => bail!("expected \"{READY}\" in the output, got none"),
             }
         }
         let mut qmp = Qmp::connect(&self.qmp)?;
@@ -98,7 +101,7 @@ impl Storm {
         let mut gaps = Gaps::new();
         let (mut injected, mut seen, seed) = (Vec::new(), 0, gaps.seed);
 
-        console.set_read_timeout(Some(PATIENCE))?;
+        console.set_read_timeout(Some(NMI_TIMEOUT))?;
         let start = Instant::now();
         for nmi in 0..self.nmis {
             if nmi % 5000 == 0 && nmi != 0 {
@@ -110,33 +113,35 @@ impl Storm {
             }
             gaps.wait();
             qmp.nmi()?;
-            let lost = |what: &str| format!("NMI {nmi} of seed {seed} {what}");
+            let error = |problem: &str| format!("NMI {nmi} of seed {seed}: {problem}");
             let mut missing: Vec<u8> = (0..cpus as u8).collect();
             while !missing.is_empty() {
-                match told(&mut console).with_context(|| lost(&qmp.lost(&mut console)))? {
+                match next_byte(&mut console).with_context(|| error(&qmp.lost(&mut console)))? {
                     b'M' => seen += 1,
                     cpu => {
-                        let known = missing.iter().position(|it| *it == cpu);
-                        missing.remove(
-                            known.with_context(|| lost(&format!("came twice, or as {cpu}")))?,
-                        );
+                        let known = missing.iter().position(|other| *other == cpu);
+                        missing.remove(known.with_context(|| {
+                            error(&format!("expected one of the CPUs {missing:?}, got {cpu}"))
+                        })?);
                     }
                 }
             }
-            // It may come after the NMI that it came before, but no later.
+            // The machine check may arrive after the next NMI. The handler of the NMI after that
+            // must have reported the machine check.
             let since = nmi % MACHINE_CHECK_EVERY;
             ensure!(
                 since < 3 || seen == injected.len(),
-                lost(&format!(
-                    "found {seen} machine checks of {}",
+                error(&format!(
+                    "expected {} machine checks, got {seen}",
                     injected.len()
                 ))
             );
             if since == 0 && nmi + 3 < self.nmis {
                 let cpu = nmi / MACHINE_CHECK_EVERY % u64::from(cpus);
                 // A busy machine is seldom idle: wait for that.
-                let wait_for_idle =
-                    self.window && nmi >= self.nmis / 2 && !injected.contains(&Place::IdleWindow);
+                let wait_for_idle = self.expect_loaded
+                    && nmi >= self.nmis / 2
+                    && !injected.contains(&Place::IdleLoaded);
                 for _ in 0..if wait_for_idle { IDLE_TRIES } else { 1 } {
                     gaps.wait();
                     let place = qmp.machine_check(cpu, wait_for_idle)?;
@@ -147,30 +152,32 @@ impl Storm {
                 }
             }
         }
-        let times = |place| injected.iter().filter(|it| **it == place).count();
-        let (window, idle) = (times(Place::Window), times(Place::IdleWindow));
+        let times = |place| injected.iter().filter(|other| **other == place).count();
+        let (loaded, idle) = (times(Place::Loaded), times(Place::IdleLoaded));
+        let expected = self.nmis / LOADED_EVERY;
         ensure!(
-            !self.window || (window as u64 >= self.nmis / WINDOW_EVERY && idle > 0),
-            "only {window} machine checks while a guest's state was in the CPU, {idle} while idle"
+            !self.expect_loaded || (loaded as u64 >= expected && idle > 0),
+            "machine checks with guest state loaded: expected at least {expected}, got {loaded}; on an \
+             idle CPU: expected at least 1, got {idle}"
         );
         Ok(format!(
-            "{} NMIs on each of {cpus} CPUs and {} machine checks, {} of them while a guest's state \
-             was in the CPU, which was idle in {idle}; seed {seed}",
+            "{} NMIs on each of {cpus} CPUs and {} machine checks, {} with guest state loaded, {idle} \
+             of these on an idle CPU; seed {seed}",
             self.nmis,
             injected.len(),
-            window + idle
+            loaded + idle
         ))
     }
 }
 
-/// What the machine tells of next.
-fn told(console: &mut UnixStream) -> Result<u8> {
+/// Reads the next byte of the machine.
+fn next_byte(console: &mut UnixStream) -> Result<u8> {
     let mut byte = [0];
     console.read_exact(&mut byte)?;
     Ok(byte[0])
 }
 
-/// Gaps of random length.
+/// Gaps of random length between NMIs.
 struct Gaps {
     seed: u64,
     state: u64,
@@ -180,12 +187,12 @@ impl Gaps {
     fn new() -> Self {
         let seed = std::time::UNIX_EPOCH
             .elapsed()
-            .map_or(1, |it| it.as_nanos() as u64)
+            .map_or(1, |time| time.as_nanos() as u64)
             | 1;
         Self { seed, state: seed }
     }
 
-    /// Sleeping would let them come with the clock.
+    /// Spins for a random time. With a sleep, the NMIs would be aligned with the clock.
     fn wait(&mut self) {
         self.state ^= self.state << 13;
         self.state ^= self.state >> 7;
@@ -200,26 +207,27 @@ impl Gaps {
     }
 }
 
-/// A register, out of what "info registers" prints.
+/// Finds a register in the output of "info registers".
 fn register(registers: &str, name: &str) -> Option<u64> {
     let value = registers.split_once(name)?.1;
     u64::from_str_radix(value.split_whitespace().next()?, 16).ok()
 }
 
-/// Where a CPU is, in the host.
+/// The place of a CPU in the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
-    /// In user mode or in the kernel, with its own state.
-    Own,
-    /// In the kernel, with a guest's.
-    Window,
-    /// Likewise, and halted.
-    IdleWindow,
+    /// In user mode or in the kernel, with the host's state.
+    Host,
+    /// In the kernel, with the guest state loaded.
+    Loaded,
+    /// In the kernel, with the guest state loaded, and halted.
+    IdleLoaded,
 }
 
 impl Place {
-    /// Returns where a CPU with these registers is, or nothing if it may be in a guest, or on the way
-    /// there. Interrupts are enabled on that way, too, but only in KVM.
+    /// Returns the place of a CPU with these registers, or `None` if the CPU may be in a guest, or
+    /// on the way into or out of a guest. On that way, interrupts are disabled, or the CPU runs in
+    /// KVM.
     fn of(registers: &str) -> Option<Self> {
         let get = |name| register(registers, name);
         let halted = get("HLT=")? == 1;
@@ -227,16 +235,16 @@ impl Place {
 
         match get("TR =")? {
             _ if get("CR3=")? == GUEST_CR3 => None,
-            _ if get("CPL=")? == 3 => Some(Self::Own),
+            _ if get("CPL=")? == 3 => Some(Self::Host),
             _ if !kernel => None,
-            HOST_TR => Some(Self::Own),
-            _ if halted => Some(Self::IdleWindow),
-            _ => Some(Self::Window),
+            HOST_TR => Some(Self::Host),
+            _ if halted => Some(Self::IdleLoaded),
+            _ => Some(Self::Loaded),
         }
     }
 }
 
-/// QEMU's monitor.
+/// A connection to the monitor of QEMU.
 struct Qmp {
     reader: BufReader<UnixStream>,
     writer: UnixStream,
@@ -244,8 +252,8 @@ struct Qmp {
 
 impl Qmp {
     fn connect(path: &Path) -> Result<Self> {
-        let writer = UnixStream::connect(path).context("QEMU's monitor")?;
-        writer.set_read_timeout(Some(PATIENCE))?;
+        let writer = UnixStream::connect(path).context("the monitor of QEMU")?;
+        writer.set_read_timeout(Some(NMI_TIMEOUT))?;
         let mut qmp = Self {
             reader: BufReader::new(writer.try_clone()?),
             writer,
@@ -257,11 +265,14 @@ impl Qmp {
 
     fn line(&mut self) -> Result<Value> {
         let mut line = String::new();
-        ensure!(self.reader.read_line(&mut line)? > 0, "QEMU has ended");
+        ensure!(
+            self.reader.read_line(&mut line)? > 0,
+            "expected an answer of QEMU, got the end"
+        );
         serde_json::from_str(&line).with_context(|| line)
     }
 
-    /// Returns what it returns, past events.
+    /// Executes a command and returns the result. Skips events.
     fn execute(&mut self, command: &str) -> Result<Value> {
         writeln!(self.writer, "{command}")?;
         loop {
@@ -269,42 +280,42 @@ impl Qmp {
             if let Some(error) = line.get("error") {
                 bail!("{command}: {error}");
             }
-            if let Some(it) = line.get_mut("return") {
-                return Ok(it.take());
+            if let Some(value) = line.get_mut("return") {
+                return Ok(value.take());
             }
         }
     }
 
-    /// A command for people. Returns what it prints.
+    /// Executes a command of the human monitor and returns the output.
     fn monitor(&mut self, cpu: u64, command: &str) -> Result<String> {
         let command = serde_json::json!({
             "execute": "human-monitor-command",
             "arguments": { "command-line": command, "cpu-index": cpu },
         });
-        let said = self.execute(&command.to_string())?;
-        Ok(said.as_str().unwrap_or_default().to_string())
+        let output = self.execute(&command.to_string())?;
+        Ok(output.as_str().unwrap_or_default().to_string())
     }
 
-    /// Says what is known of one that has not come: whether NMIs come at all still.
+    /// Describes a lost NMI: whether another NMI still arrives, and the registers.
     fn lost(&mut self, console: &mut UnixStream) -> String {
-        let another = self.nmi().and_then(|()| told(console));
+        let another = self.nmi().and_then(|()| next_byte(console));
         let registers = self.monitor(0, "info registers -a");
 
         format!(
-            "was lost; {}; the CPUs:\n{}",
+            "lost; {}; the CPUs:\n{}",
             match another {
-                Ok(_) => "another one has come".to_string(),
-                Err(err) => format!("another one has not come either, {err:#}"),
+                Ok(_) => "another NMI has arrived".to_string(),
+                Err(err) => format!("another NMI has not arrived either, {err:#}"),
             },
             registers.unwrap_or_default()
         )
     }
 
-    /// Does it while the machine stands still, wherever it was. VMRUN and #VMEXIT write to the word
-    /// that has what is pending, and an NMI that another thread adds just then may be gone.
-    fn stopped<R>(&mut self, what: impl FnOnce(&mut Self) -> Result<R>) -> Result<R> {
+    /// Calls `action` while the machine is stopped. VMRUN and #VMEXIT write to the word of QEMU
+    /// that has pending interrupts: an NMI that another thread adds at that instant is lost.
+    fn stopped<R>(&mut self, action: impl FnOnce(&mut Self) -> Result<R>) -> Result<R> {
         self.execute(r#"{"execute":"stop"}"#)?;
-        let result = what(self)?;
+        let result = action(self)?;
         self.execute(r#"{"execute":"cont"}"#)?;
         Ok(result)
     }
@@ -321,10 +332,10 @@ impl Qmp {
     fn machine_check(&mut self, cpu: u64, idle: bool) -> Result<Option<Place>> {
         self.stopped(|qmp| {
             let place = Place::of(&qmp.monitor(cpu, "info registers")?)
-                .filter(|place| !idle || *place == Place::IdleWindow);
+                .filter(|place| !idle || *place == Place::IdleLoaded);
             if place.is_some() {
-                let said = qmp.monitor(cpu, &format!("mce {cpu} {MACHINE_CHECK}"))?;
-                ensure!(said.is_empty(), "mce: {said}");
+                let output = qmp.monitor(cpu, &format!("mce {cpu} {MACHINE_CHECK}"))?;
+                ensure!(output.is_empty(), "mce: expected no output, got {output}");
             }
             Ok(place)
         })
@@ -347,13 +358,13 @@ mod tests {
     }
 
     #[test]
-    fn places_are_told_apart() {
+    fn place_is_found_by_registers() {
         let of = |from, to| Place::of(&REGISTERS.replace(from, to));
 
-        assert_eq!(of("", ""), Some(Place::Window));
-        assert_eq!(of("HLT=0", "HLT=1"), Some(Place::IdleWindow));
-        assert_eq!(of("TR =0050", "TR =0040"), Some(Place::Own));
-        assert_eq!(of("CPL=0", "CPL=3"), Some(Place::Own));
+        assert_eq!(of("", ""), Some(Place::Loaded));
+        assert_eq!(of("HLT=0", "HLT=1"), Some(Place::IdleLoaded));
+        assert_eq!(of("TR =0050", "TR =0040"), Some(Place::Host));
+        assert_eq!(of("CPL=0", "CPL=3"), Some(Place::Host));
         assert_eq!(of("CR3=000000000100", "CR3=000000000000"), None);
         assert_eq!(of("RFL=00000246", "RFL=00000046"), None);
         assert_eq!(of("RIP=ffffffff8", "RIP=ffffffffa"), None);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A plugin for QEMU's TCG that counts what each CPU executes between markers.
+//! A plugin for TCG of QEMU that counts the instructions of each CPU between markers.
 //!
-//! `qemu-system-x86_64 -plugin liburet_plugin.so,out=FILE` writes a line of JSON for each scenario,
-//! a [`uret_count::record::Record`].
+//! `qemu-system-x86_64 -plugin liburet_plugin.so,out=FILE` writes a [`uret_count::record::Record`]
+//! as a line of JSON for each scenario.
 
 use std::fs::File;
 use std::io::Write;
@@ -38,7 +38,7 @@ impl Register for Count {
     }
 }
 
-/// A sample lost is a result that is wrong: rather no results at all.
+/// Writes a line of the output. Exits on failure, as results without a record would be wrong.
 fn write(line: &str) {
     let mut out = OUT.lock().unwrap();
     if let Err(err) = writeln!(out.as_mut().expect("opened at the start"), "{line}") {

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Measures entries of L2 by L1, and its exits to L1.
+ * Measures nested VM-Enters from L1 to L2, and VM-Exits from L2 to L1.
  *
- *	nested_entry_perf_test [-c] [-n N] [-b BATCHES]
+ *	nested_entry_perf_test [-c|-t] [-n N] [-b BATCHES]
  *
- * The output is that of tools/testing/selftests/uret/bench.c, for a scenario
- * "nested-entry". L2 does a hypercall again and again, which exits to L1. L1 has MSR
- * bitmaps, which KVM merges with its own.
+ * The options and the output are those of
+ * tools/testing/selftests/uret/bench/switch_perf_test.c, for a scenario "nested-entry".
+ * L2 executes hypercalls in a loop, and each hypercall exits to L1. L1 enables MSR
+ * bitmaps, which KVM merges with the bitmaps of L0.
  */
 #include <sched.h>
 
@@ -28,7 +29,7 @@ static void l2_guest_code(void)
 static void l1_svm_code(struct svm_test_data *svm, u64 n, u64 bitmap)
 {
 	generic_svm_setup(svm, l2_guest_code);
-	/* As a hypervisor has it: so that KVM has bitmaps to merge. */
+	/* Intercept MSRs, as hypervisors do, so that KVM merges the bitmaps. */
 	svm->vmcb->control.intercept |= BIT_ULL(INTERCEPT_MSR_PROT);
 	svm->vmcb->control.msrpm_base_pa = bitmap;
 	for (;;) {
@@ -72,7 +73,7 @@ static struct kvm_vcpu *create(u64 n)
 {
 	struct kvm_vcpu *vcpu;
 	struct kvm_vm *vm = vm_create_with_one_vcpu(&vcpu, l1_guest_code);
-	/* SVM's has two pages, VMX's one.  L2 may access all MSRs. */
+	/* An empty bitmap: L2 may access all MSRs.  SVM needs two pages, VMX one. */
 	gva_t bitmap = vm_alloc_pages(vm, 2);
 	gva_t nested;
 
@@ -141,12 +142,12 @@ int main(int argc, char *argv[])
 		kvm_vm_free(vcpu->vm);
 		return 0;
 	}
-	for (int twice = 1; twice <= 2; twice++) {
-		struct kvm_vcpu *vcpu = create(n * twice);
+	for (int factor = 1; factor <= 2; factor++) {
+		struct kvm_vcpu *vcpu = create(n * factor);
 
 		operate(vcpu);
 		for (int i = 0; i < batches; i++)
-			printf("TICKS " NAME " %lu %lu\n", n * twice, operate(vcpu));
+			printf("TICKS " NAME " %lu %lu\n", n * factor, operate(vcpu));
 		kvm_vm_free(vcpu->vm);
 	}
 	return 0;

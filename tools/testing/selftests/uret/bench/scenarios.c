@@ -22,21 +22,21 @@
 
 static int run_guest(struct worker *worker, unsigned long operations)
 {
-	int ret = vm_run(&worker->vm, worker->what, operations);
+	int ret = vm_run(&worker->vm, worker->op, operations);
 
 	if (ret)
-		worker->wrong = worker->vm.error;
+		worker->error = worker->vm.error;
 	return ret;
 }
 
-/* Wakes the guest that has woken it. */
+/* Wait for a wake-up by the guest, then wake the guest, in a loop. */
 static int run_user_task(struct worker *worker, unsigned long operations)
 {
 	uint64_t value = 1;
 
 	for (unsigned long i = 0; i < operations; i++) {
 		if (read(worker->in, &value, 8) != 8 || write(worker->out, &value, 8) != 8) {
-			worker->wrong = "an eventfd does not work";
+			worker->error = "cannot read or write an eventfd";
 			return -1;
 		}
 	}
@@ -60,20 +60,20 @@ static void yield(unsigned long times)
 	}
 }
 
-/* Two processes that give the CPU to each other. */
+/* Two processes yield the CPU to each other. */
 static int run_switches(struct worker *worker, unsigned long operations)
 {
 	pid_t child = fork();
 
 	if (child < 0) {
-		worker->wrong = "cannot fork";
+		worker->error = "cannot fork";
 		return -1;
 	}
 	if (!child) {
 		for (;;)
 			yield(1000);
 	}
-	/* The other one does as many, but for the first and the last. */
+	/* The child yields as often, except for the first and the last time. */
 	yield(operations / 2 + 2);
 	kill(child, SIGKILL);
 	waitpid(child, NULL, 0);
@@ -89,27 +89,27 @@ static int write_command(struct worker *worker, const char *format, unsigned lon
 		return 0;
 	switch (errno) {
 	case EIO:
-		worker->wrong = "this CPU has fewer MSRs that can be used for it";
+		worker->error = "this CPU has too few MSRs for that many slots";
 		break;
 	case ENOSPC:
-		worker->wrong = "there are fewer slots";
+		worker->error = "the registry has too few slots";
 		break;
 	case EOPNOTSUPP:
-		worker->wrong = "this CPU does not have the instructions";
+		worker->error = "this CPU lacks the instructions";
 		break;
 	default:
-		worker->wrong = "uret_bench refuses: see the kernel's log";
+		worker->error = "uret_bench rejects the command: see the kernel log";
 	}
 	return -1;
 }
 
-/* The module does it all, with markers of its own. */
+/* The module uret_bench executes the operations and the markers. */
 static int run_sets(struct worker *worker, unsigned long operations)
 {
 	return write_command(worker, "%s %lu\n", operations);
 }
 
-/* The module makes slots dirty; what counts is the way from there to user mode. */
+/* uret_bench makes slots dirty.  The operation is the return to user mode after that. */
 static int run_restores(struct worker *worker, unsigned long operations)
 {
 	for (unsigned long i = 0; i < operations; i++) {
@@ -120,7 +120,7 @@ static int run_restores(struct worker *worker, unsigned long operations)
 	return 0;
 }
 
-/* There is one, and all of its workers know when to start. */
+/* The vCPU of the migration scenarios, and the barrier before the first operation. */
 static struct migration migration;
 static pthread_barrier_t migration_barrier;
 
@@ -133,7 +133,7 @@ static int run_migrating_guest(struct worker *worker, unsigned long operations)
 	pthread_barrier_wait(&migration_barrier);
 	ret = vm_run(&migration.vm, GUEST_TURN_2, operations);
 	if (ret)
-		worker->wrong = migration.vm.error;
+		worker->error = migration.vm.error;
 	host_pin(worker->bench->cpu);
 	return ret;
 }
@@ -141,14 +141,14 @@ static int run_migrating_guest(struct worker *worker, unsigned long operations)
 static int run_waker(struct worker *worker, unsigned long operations)
 {
 	pthread_barrier_wait(&migration_barrier);
-	migration_wake(&migration, worker->what, operations);
-	worker->wrong = migration.wrong;
+	migration_wake(&migration, worker->op, operations);
+	worker->error = migration.error;
 	host_pin(worker->bench->cpu);
-	return worker->wrong ? -1 : 0;
+	return worker->error ? -1 : 0;
 }
 
-/* Adds a guest with the values of a set. */
-static struct worker *add_guest(struct bench *bench, int what, int values)
+/* Add a worker that runs a guest, with register values of set @values. */
+static struct worker *add_guest(struct bench *bench, int op, int values)
 {
 	struct worker *worker = &bench->workers[bench->nr_workers];
 
@@ -157,7 +157,7 @@ static struct worker *add_guest(struct bench *bench, int what, int values)
 		return NULL;
 	}
 	worker->vm.lean = true;
-	worker->what = what;
+	worker->op = op;
 	worker->work = run_guest;
 	bench->nr_workers++;
 	return worker;
@@ -174,19 +174,19 @@ static struct worker *add_worker(struct bench *bench,
 	return worker;
 }
 
-static int set_up_guest(struct bench *bench, int what)
+static int set_up_guest(struct bench *bench, int op)
 {
-	return add_guest(bench, what, 1) ? 0 : -1;
+	return add_guest(bench, op, 1) ? 0 : -1;
 }
 
-static int set_up_thread(struct bench *bench, int what)
+static int set_up_thread(struct bench *bench, int op)
 {
 	struct worker *guest = add_guest(bench, GUEST_TURN, 1);
 
 	return guest && !vm_wake_by(&guest->vm, vm_turn_fd(&guest->vm), VM_IRQ_WORKER) ? 0 : -1;
 }
 
-static int set_up_user_task(struct bench *bench, int what)
+static int set_up_user_task(struct bench *bench, int op)
 {
 	struct worker *guest = add_guest(bench, GUEST_TURN, 1);
 	struct worker *task;
@@ -223,7 +223,7 @@ static int set_up_two(struct bench *bench, int differ)
 static int set_up_migration(struct bench *bench, int mark_wake_up)
 {
 	if (bench->cpu != 1) {
-		fprintf(stderr, "switch_perf_test: this takes two CPUs\n");
+		fprintf(stderr, "switch_perf_test: the scenario needs exactly two CPUs\n");
 		return -1;
 	}
 	if (migration_create(&migration)) {
@@ -236,11 +236,11 @@ static int set_up_migration(struct bench *bench, int mark_wake_up)
 	bench->nr_marking = 1;
 	add_worker(bench, run_migrating_guest);
 	for (int cpu = 0; cpu < 2; cpu++)
-		add_worker(bench, run_waker)->what = cpu;
+		add_worker(bench, run_waker)->op = cpu;
 	return 0;
 }
 
-/* With a VM that is there, but does not run, or with none. */
+/* Add a worker without a guest.  With @with_vm, a VM exists, but does not run. */
 static int set_up_plain(struct bench *bench, int with_vm,
 			int (*work)(struct worker *worker, unsigned long operations))
 {
@@ -259,7 +259,7 @@ static int set_up_switches(struct bench *bench, int with_vm)
 	return set_up_plain(bench, with_vm, run_switches);
 }
 
-/* Gives the module a command, to which the number of times is added. */
+/* Add a worker that writes a command to uret_bench, with the number of operations. */
 static int set_up_registry(struct bench *bench, const char *command, int dirty, int slots)
 {
 	bool restore = !strcmp(command, "restore");
@@ -276,7 +276,7 @@ static int set_up_registry(struct bench *bench, const char *command, int dirty, 
 
 static const struct scenario {
 	const char *name;
-	const char *what;
+	const char *description;
 	int (*set_up)(struct bench *bench, int argument);
 	int argument;
 } scenarios[] = {
@@ -285,14 +285,14 @@ static const struct scenario {
 	{ "guest-idle-guest", "HLT to idle, woken by a timer", set_up_guest, GUEST_HLT },
 	{ "guest-thread-guest", "HLT, woken by a kernel thread", set_up_thread },
 	{ "guest-user-guest", "HLT, woken by another user task", set_up_user_task },
-	{ "migrate-after-idle", "HLT, woken on the other one of two CPUs", set_up_migration },
+	{ "migrate-after-idle", "HLT, woken on the other of two CPUs", set_up_migration },
 	{ "wake-on-other-cpu", "the wake-up alone (counts only)", set_up_migration, true },
 	{ "two-guests-equal", "a turn of two guests with equal values", set_up_two, false },
 	{ "two-guests-different", "a turn of two guests with different values", set_up_two, true },
 	{ "syscall", "getppid()", set_up_syscall },
 	{ "context-switch", "sched_yield() to another process", set_up_switches },
-	{ "syscall-beside-vm", "getppid() while there is a VM", set_up_syscall, true },
-	{ "context-switch-beside-vm", "sched_yield() while there is a VM", set_up_switches, true },
+	{ "syscall-beside-vm", "getppid() while a VM exists", set_up_syscall, true },
+	{ "context-switch-beside-vm", "sched_yield() while a VM exists", set_up_switches, true },
 };
 
 static int set_up(struct bench *bench, const char *name)
@@ -312,7 +312,7 @@ static int set_up(struct bench *bench, const char *name)
 		return set_up_registry(bench, "restore", k, n);
 	if (!strcmp(name, "calibrate"))
 		return set_up_registry(bench, "calibrate", 0, 0);
-	fprintf(stderr, "switch_perf_test: no scenario \"%s\"; see bench -l\n", name);
+	fprintf(stderr, "switch_perf_test: no scenario \"%s\"; see switch_perf_test -l\n", name);
 	return -1;
 }
 
@@ -330,7 +330,7 @@ int bench_setup(struct bench *bench, const char *name)
 
 int bench_ready(struct worker *worker)
 {
-	/* This turns the APIC on, and the guest has been entered once. */
+	/* Enable the APIC, and enter the guest for the first time. */
 	return worker->work == run_guest && vm_run(&worker->vm, GUEST_HLT, 1) ? -1 : 0;
 }
 
@@ -352,10 +352,10 @@ void bench_teardown(struct bench *bench)
 void bench_list(void)
 {
 	for (int i = 0; i < ARRAY_SIZE(scenarios); i++)
-		printf("%-22s %s\n", scenarios[i].name, scenarios[i].what);
+		printf("%-22s %s\n", scenarios[i].name, scenarios[i].description);
 	printf("%-22s %s\n", "turns:N", "a turn of N guests with different values");
-	printf("%-22s %s\n", "set-equal:N", "N slots that have their values (module uret_bench)");
-	printf("%-22s %s\n", "set-new:N", "N slots that get other values (uret_bench)");
+	printf("%-22s %s\n", "set-equal:N", "set N slots to the current values (uret_bench)");
+	printf("%-22s %s\n", "set-new:N", "set N slots to other values (uret_bench)");
 	printf("%-22s %s\n", "restore:K/N", "return to user mode, K of N slots dirty (uret_bench)");
-	printf("%-22s %s\n", "calibrate", "instructions that are known (uret_bench)");
+	printf("%-22s %s\n", "calibrate", "a known sequence of instructions (uret_bench)");
 }

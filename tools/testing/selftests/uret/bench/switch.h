@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What is measured, and how it is run; see bench.c for the measuring. */
+/* The scenarios of switch_perf_test; see switch_perf_test.c for the measurement. */
 #ifndef URET_BENCH_H
 #define URET_BENCH_H
 
@@ -11,55 +11,55 @@
 #define MAX_WORKERS	64
 
 /*
- * A real-time thread on the measured CPU that does operations when it is told
- * to. At each operation one of a scenario's workers, or their guests, executes
- * marker('O').
+ * A real-time thread on the measured CPU, which executes operations on demand. For
+ * each operation, one of the workers of a scenario, or its guest, executes marker('O').
  */
 struct worker {
 	struct bench *bench;
 	pthread_t thread;
 	int (*work)(struct worker *worker, unsigned long operations);
-	/* A guest, and what it does, if it is one. */
+	/* The VM, if the worker runs a guest. */
 	struct vm vm;
-	int what;
-	/* Eventfds or files that the work is done with. */
+	/* GUEST_* for a worker that runs a guest, the CPU for a waker. */
+	int op;
+	/* The eventfds or files of workers without a guest. */
 	int in, out;
 	char command[64];
-	/* What went wrong, or NULL. */
-	const char *wrong;
+	/* An error message, or NULL. */
+	const char *error;
 };
 
 struct bench {
 	int cpu;
 	int nr_workers;
-	/* How many of them, or of their guests, mark operations: each its share. */
+	/* The workers that mark operations, or have guests that do.  Each marks an equal share. */
 	int nr_marking;
 	struct worker workers[MAX_WORKERS];
-	/* How often to do it now, for each of the workers; 0 to end. */
+	/* The number of operations of each worker in this round, or 0 to end the threads. */
 	unsigned long operations;
 	pthread_barrier_t barrier;
 };
 
 /*
  * bench_setup() - prepare a scenario
- * @bench: zeroed, but for the CPU
+ * @bench: zeroed, except for the CPU
  * @name: NAME, NAME:N or NAME:K/N
  *
- * Return: 0, or -1 after saying why.
+ * Return: 0, or -1 after an error message.
  */
 int bench_setup(struct bench *bench, const char *name);
 
 /*
- * bench_ready() - prepare what needs to be done in the worker's own thread
+ * bench_ready() - do the part of the setup that must run in the thread of the worker
  *
- * Return: 0, or -1 with worker->wrong saying why.
+ * Return: 0, or -1 with an error message in worker->vm.error.
  */
 int bench_ready(struct worker *worker);
 
-/* Undoes bench_setup(), when the threads have ended. */
+/* Undo bench_setup(), after all threads have ended. */
 void bench_teardown(struct bench *bench);
 
-/* Prints the names of all scenarios, and what they are. */
+/* Print the names of all scenarios, with descriptions. */
 void bench_list(void);
 
 #endif /* URET_BENCH_H */

@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Measures what a switch costs.
+ * Measures the cost of switches between guests, tasks and the kernel.
  *
  *	switch_perf_test -l			list the scenarios
  *	switch_perf_test -c [-n N] SCENARIO...	for an emulator that counts (see marker.h)
  *	switch_perf_test -t [-n N] [-b BATCHES] SCENARIO...
  *					for a CPU with a TSC
  *
- * With -c, it prints "COUNT SCENARIO N" and does N operations between markers.
+ * -c executes N operations between markers, and prints "COUNT SCENARIO N".
  *
- * With -t, it does N and then 2 N operations, as often as BATCHES says, for each
- * of which it prints "TICKS SCENARIO OPERATIONS TICKS", so that what is not part
- * of an operation can be told.
+ * -t executes BATCHES pairs of a batch of N and a batch of 2 * N operations, and prints
+ * "TICKS SCENARIO OPERATIONS TICKS" for each batch.  The difference between the batches of
+ * a pair is the cost of N operations, without the cost of the start and the end.
  *
- * Either way it does some, and twice as many, once more with tracing, for a line "MSRS SCENARIO
- * OPERATIONS WRITES READS SWITCH-WRITES SWITCH-READS LGDTS", of which the third
- * and fourth number are only of MSRs that a guest and the host share, and, where
- * uret is loaded, one "URET SCENARIO OPERATIONS WRITTEN ELIDED RESTORED" of its
- * counters.
+ * With both options, more batches of two sizes run with tracing enabled.  For each, the
+ * output is a line "MSRS SCENARIO OPERATIONS WRITES READS SWITCH-WRITES SWITCH-READS LGDTS",
+ * where SWITCH-WRITES and SWITCH-READS count only MSRs that a guest and the host share.  If
+ * uret is loaded, a line "URET SCENARIO OPERATIONS WRITTEN ELIDED RESTORED" has the
+ * differences of the counters of uret.
  *
- * The tasks are real-time ones on the last CPU.
+ * All tasks are real-time tasks on the last CPU.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -48,14 +48,14 @@ static void *run_worker(void *arg)
 	host_pin(bench->cpu);
 	host_init();
 	if (bench_ready(worker))
-		worker->wrong = worker->vm.error;
+		worker->error = worker->vm.error;
 	for (;;) {
 		pthread_barrier_wait(&bench->barrier);
 		pthread_barrier_wait(&bench->barrier);
 		if (!bench->operations)
 			return NULL;
-		if (!worker->wrong && !worker->work(worker, bench->operations))
-			worker->wrong = host_check();
+		if (!worker->error && !worker->work(worker, bench->operations))
+			worker->error = host_check();
 	}
 }
 
@@ -71,15 +71,15 @@ static void start(struct bench *bench, const char *name)
 	pthread_barrier_wait(&bench->barrier);
 }
 
-/* Does operations, and returns when all workers wait for more. */
+/* Execute @operations, shared by the workers.  Return when all workers wait for the next batch. */
 static void operate(struct bench *bench, const char *name, unsigned long operations)
 {
 	bench->operations = (operations + bench->nr_marking - 1) / bench->nr_marking;
 	pthread_barrier_wait(&bench->barrier);
 	pthread_barrier_wait(&bench->barrier);
 	for (int i = 0; i < bench->nr_workers; i++)
-		if (bench->workers[i].wrong)
-			die("%s: %s", name, bench->workers[i].wrong);
+		if (bench->workers[i].error)
+			die("%s: %s", name, bench->workers[i].error);
 }
 
 static void stop(struct bench *bench)
@@ -109,7 +109,7 @@ static int trace(const char *event, bool on)
 	return write_file(path, on ? HIST : "!" HIST);
 }
 
-/* The MSRs that a guest and the host share; others have to do with entry itself. */
+/* Whether a guest and the host share the MSR.  VM entries and exits access other MSRs. */
 static bool is_switched(unsigned long msr)
 {
 	static const unsigned int msrs[] = {
@@ -126,7 +126,7 @@ static bool is_switched(unsigned long msr)
 	return false;
 }
 
-/* How often there was an event: in all, and for an MSR that is switched. */
+/* Read the number of events: [0] for all MSRs, [1] for MSRs that are switched. */
 static void traced(const char *event, unsigned long long hits[2])
 {
 	unsigned long long msr, count;
@@ -146,7 +146,7 @@ static void traced(const char *event, unsigned long long hits[2])
 		fclose(file);
 }
 
-/* The one function that executes LGDT, in a switch. Return: 0 or -errno. */
+/* Trace LGDT in switches: only load_fixmap_gdt() executes LGDT there. Return: 0 or -errno. */
 static int trace_lgdt(bool on)
 {
 	int ret;
@@ -174,20 +174,21 @@ static unsigned long long traced_lgdt(void)
 	return hits;
 }
 
-/* Adds what uret has counted, on all CPUs, times a sign. Return: whether it is there. */
+/* Add the counters of uret on all CPUs, times @sign. Return: false if uret is not loaded. */
 static bool add_counters(long long counts[3], int sign)
 {
 	FILE *file = fopen(DEBUGFS "uret/counters", "r");
-	long long it[3];
+	long long values[3];
 	char line[256];
 
 	if (!file)
 		return false;
 	while (fgets(line, sizeof(line), file)) {
-		if (sscanf(line, "%*u %*u %*x %lld %lld %lld", &it[0], &it[1], &it[2]) != 3)
+		if (sscanf(line, "%*u %*u %*x %lld %lld %lld", &values[0], &values[1],
+			   &values[2]) != 3)
 			continue;
 		for (int i = 0; i < 3; i++)
-			counts[i] += sign * it[i];
+			counts[i] += sign * values[i];
 	}
 	fclose(file);
 	return true;
@@ -204,8 +205,8 @@ static int trace_all(bool on)
 	return ret;
 }
 
-/* Return: whether tracing works here. */
-static bool trace_it(struct bench *bench, const char *name, unsigned long operations)
+/* Execute a batch with tracing, and print the counts. Return: whether tracing works. */
+static bool trace_batch(struct bench *bench, const char *name, unsigned long operations)
 {
 	unsigned long long writes[2] = {}, reads[2] = {};
 	long long counts[3] = {};
@@ -240,13 +241,14 @@ static void count(struct bench *bench, const char *name, unsigned long operation
 	marker('B');
 	operate(bench, name, operations);
 	marker('E');
-	/* They are all alike, so that fewer will do. */
-	for (int i = 0; i < 2 && trace_it(bench, name, (operations / 8 + 2) << i); i++)
+	/* Fewer operations suffice, as all are alike. */
+	for (int i = 0; i < 2 && trace_batch(bench, name, (operations / 8 + 2) << i); i++)
 		;
 	fflush(stdout);
 }
 
-static void time_it(struct bench *bench, const char *name, unsigned long operations, int batches)
+static void measure_time(struct bench *bench, const char *name, unsigned long operations,
+			 int batches)
 {
 	operate(bench, name, 4);
 	for (int i = 0; i < 2 * batches; i++) {
@@ -256,7 +258,7 @@ static void time_it(struct bench *bench, const char *name, unsigned long operati
 		operate(bench, name, n);
 		printf("TICKS %s %lu %llu\n", name, n, ticks() - before);
 	}
-	for (int i = 0; i < 2 * batches && trace_it(bench, name, operations << (i & 1)); i++)
+	for (int i = 0; i < 2 * batches && trace_batch(bench, name, operations << (i & 1)); i++)
 		;
 	fflush(stdout);
 }
@@ -266,7 +268,7 @@ static void check_machine(void)
 	static const char *const modules[] = { "kvm_amd", "kvm_intel" };
 
 	if (geteuid())
-		die("this needs root: it sets real-time priorities and reads debugfs");
+		die("root is required, for real-time priorities and debugfs");
 	for (int i = 0; i < 2; i++) {
 		unsigned int users;
 		char path[64];
@@ -325,7 +327,7 @@ int main(int argc, char **argv)
 		if (mode == 'c')
 			count(&bench, argv[optind], operations);
 		else
-			time_it(&bench, argv[optind], operations, batches);
+			measure_time(&bench, argv[optind], operations, batches);
 		stop(&bench);
 	}
 	return 0;

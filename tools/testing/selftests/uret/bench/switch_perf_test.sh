@@ -1,16 +1,18 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Measures what switches cost, with KVM's own code and with uret in turn, and
-# prints what the harness makes a report of.  On a kernel without the patches,
-# measures what can be compared.
+# Measures the cost of switches with uret=0 (stock's code) and with uret=1, and prints the
+# counts for tools/uret/harness.  On a kernel without the patches, measures stock only.
 #
 #	switch_perf_test.sh count|time [OPERATIONS [BATCHES]]
-#	MIGRATE=1 switch_perf_test.sh ...	measures a vCPU that migrates, on two CPUs, and no more
-#	SCENARIOS="..." switch_perf_test.sh ...	measures these, and no more; see switch_perf_test -l
+#	MIGRATE=1 switch_perf_test.sh ...	only the migration of a vCPU, on two CPUs
+#	SCENARIOS="..." switch_perf_test.sh ...	only these scenarios, see switch_perf_test -l
 #
-# "count" is for an emulator that counts instructions, "time" for a CPU with a TSC.
+# Use "count" in an emulator that counts instructions, "time" on a CPU with a TSC.
 
 here=$(dirname "$(readlink -f "$0")")
+lib=$here/lib
+[ -d "$lib" ] || lib=$here/../lib
+. "$lib/modules.sh"
 nested=${NESTED:-$here/../../kvm/x86/nested_entry_perf_test}
 case $1 in
 count) how=-c ;;
@@ -32,22 +34,21 @@ fail()
 	exit 1
 }
 
-unload()
+unload_all()
 {
-	for module in uret_bench kvm_amd kvm_intel kvm uret; do
-		[ ! -d /sys/module/$module ] || rmmod $module ||
-			fail "$module is in use: end all VMs"
-	done
+	# shellcheck disable=SC2154 # set by unload
+	unload || fail "$module is in use: end all VMs"
 }
 
-# bench TIMES SCENARIO...: with so many times the operations, since some take little time
+# bench FACTOR SCENARIO...: with -t, execute FACTOR times as many operations, for scenarios that
+# take little time
 bench()
 {
-	times=$1
-	[ $how = -t ] || times=1
+	factor=$1
+	[ $how = -t ] || factor=1
 	shift
-	"$here/switch_perf_test" $how -n $((operations * times)) -b "$batches" "$@" ||
-		fail "it failed in $state"
+	"$here/switch_perf_test" $how -n $((operations * factor)) -b "$batches" "$@" ||
+		fail "a scenario failed in mode $mode, state $state: $*"
 }
 
 # load_kvm PARAMETERS [VENDOR]
@@ -56,11 +57,11 @@ load_kvm()
 	# shellcheck disable=SC2086
 	modprobe kvm $1 || fail "cannot load kvm: see the kernel's log"
 	[ -z "$2" ] || modprobe "$2" || fail "cannot load $2: see the kernel's log"
-	# Polling instead of going idle would hide what idle costs.
+	# Disable polling, so that a vCPU that halts goes idle.
 	echo 0 >/sys/module/kvm/parameters/halt_poll_ns
 }
 
-# state MODE STATE: what is measured from here on
+# state MODE STATE: print the mode and the state of the following measurements
 state()
 {
 	mode=$1
@@ -71,7 +72,7 @@ state()
 registry()
 {
 	slots="1 2 4 7"
-	# Real CPUs have no more MSRs of the kind than the module's list.
+	# Real CPUs have no further MSRs that uret_bench can use.
 	[ $how = -c ] && slots="$slots 8 16 $1"
 	for n in $slots; do
 		bench 50 "set-equal:$n" "set-new:$n"
@@ -100,18 +101,18 @@ migration()
 	[ $how = -t ] || bench 1 wake-on-other-cpu
 }
 
-# compare FUNCTION: measures with KVM's own code, and with uret
+# compare FUNCTION: measure with uret=0 and with uret=1
 compare()
 {
 	for uret in 0 1; do
 		load_kvm uret=$uret $vendor
 		[ $uret = 0 ] && state stock vm || state uret vm
 		"$1"
-		unload
+		unload_all
 	done
 }
 
-# Whether KVM is built in.  Then uret is what the command line of the kernel says.
+# Whether KVM is built in.  If so, the kernel command line sets the parameter uret.
 built_in()
 {
 	[ -d /sys/module/kvm/parameters ] && ! grep -q "^kvm " /proc/modules
@@ -120,14 +121,14 @@ built_in()
 host()
 {
 	state "$@"
-	# The static key of the notifiers goes off ten seconds after the last VM.
+	# The static key of the notifiers is disabled ten seconds after the last VM was destroyed.
 	sleep 11
 	bench 10 syscall context-switch
 }
 
-[ "$(id -u)" = 0 ] || fail "this needs root: it loads modules and reads debugfs"
-[ -x "$here/switch_perf_test" ] || fail "build it first: make -C tools/testing/selftests TARGETS=uret"
-built_in || unload
+[ "$(id -u)" = 0 ] || fail "root is required, to load modules and to read debugfs"
+[ -x "$here/switch_perf_test" ] || fail "build the selftests first: make -C tools/testing/selftests TARGETS=uret"
+built_in || unload_all
 echo "MACHINE $vendor $(sed -n '/model name/ { s/.*: //p; q }' /proc/cpuinfo)"
 
 if built_in; then
@@ -137,15 +138,15 @@ if built_in; then
 fi
 load_kvm ""
 if [ ! -e /sys/module/kvm/parameters/uret ]; then
-	unload
+	unload_all
 	[ -n "${MIGRATE:-}${SCENARIOS:-}" ] || host unpatched absent
 	load_kvm "" $vendor
 	state unpatched vm
 	if [ -n "${MIGRATE:-}" ]; then migration; else guests; fi
-	unload
+	unload_all
 	exit
 fi
-unload
+unload_all
 if [ -n "${MIGRATE:-}" ]; then
 	compare migration
 	exit
@@ -160,11 +161,11 @@ load_kvm uret=0
 modprobe uret_bench stock=1 || fail "cannot load uret_bench: see the kernel's log"
 state stock registry
 registry ""
-unload
+unload_all
 load_kvm uret=0 $vendor
 state stock vm
 guests
-unload
+unload_all
 
 modprobe uret || fail "cannot load uret: see the kernel's log"
 host uret loaded
@@ -177,4 +178,4 @@ load_kvm uret=1 $vendor
 state uret vm
 guests
 host uret after-vms
-unload
+unload_all

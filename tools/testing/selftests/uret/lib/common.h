@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What several of the programs need, and reading what uret shows in debugfs. */
+/* Helpers for all tests, such as reading the debugfs files of uret. */
 #ifndef URET_COMMON_H
 #define URET_COMMON_H
 
@@ -7,40 +7,40 @@
 
 #define DEBUGFS "/sys/kernel/debug/"
 
-/* kselftest.h has it, too. */
+/* Also defined by kselftest.h. */
 #ifndef ARRAY_SIZE
 #define ARRAY_SIZE(arr) (sizeof(arr) / sizeof((arr)[0]))
 #endif
 
 /*
  * table_read() - read a number from a table
- * @path: a file whose first line names the columns
+ * @path: a file with the names of the columns in the first line
  * @row: the number in the first column
  * @column: the name of the column
  *
- * Return: the number, or -1.
+ * Return: the number, or -1 on failure.
  */
 long long table_read(const char *path, int row, const char *column);
 
-/* As table_read(), from a file that is open, by one system call. */
+/* As table_read(), by one system call on an open file. */
 long long table_pread(int fd, int row, const char *column);
 
-/* Whether KVM is loaded, and with uret=1. */
+/* Return: true if KVM is loaded with uret=1. */
 bool kvm_uses_uret(void);
 
-/* Writes to a file. Return: 0 or -errno. */
+/* Write to a file. Return: 0 or -errno. */
 int write_file(const char *path, const char *text);
 
-/* Prints the program's name and a message, and exits with status 1. */
+/* Print the name of the program and a message, and exit with status 1. */
 void __attribute__((noreturn, format(printf, 1, 2))) die(const char *fmt, ...);
 
-/* Returns the time of CLOCK_MONOTONIC, in ns. */
+/* Return: the time of CLOCK_MONOTONIC, in ns. */
 long long now_ns(void);
 
 /*
- * set_priority() - make this thread a real-time one, or exit
+ * set_priority() - make this thread a real-time thread, or exit
  *
- * Threads of a higher priority go on until they sleep.
+ * A real-time thread runs until the thread sleeps, or a thread of higher priority wakes up.
  */
 void set_priority(int priority);
 

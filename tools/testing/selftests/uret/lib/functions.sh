@@ -1,11 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# What the shell tests of uret share. Sourced by them.
+# Common functions of the shell tests of uret.  Sourced.
 
 DIR="$(dirname "$(readlink -f "$0")")"
 [ -d "$DIR/lib" ] || DIR="$DIR/.."
-# shellcheck disable=SC2034 # for those that source this
+# shellcheck disable=SC2034 # for the tests
 URET=/sys/kernel/debug/uret
 VM_PID=
 
@@ -17,6 +17,7 @@ if [ ! -e "$helpers" ]; then
 	exit 4
 fi
 . "$helpers"
+. "$DIR/lib/modules.sh"
 
 ktap_print_header
 
@@ -29,13 +30,14 @@ skip_all()
 [ "$(id -u)" = 0 ] || skip_all "must be run as root"
 [ -d /sys/kernel/debug/kunit ] || mount -t debugfs none /sys/kernel/debug 2>/dev/null
 
+# shellcheck disable=SC2034 # for the tests
 case "$(grep -om1 -E '\<(svm|vmx)\>' /proc/cpuinfo)" in
 svm) VENDOR=kvm-amd VENDOR_MODULE=kvm_amd ;;
 vmx) VENDOR=kvm-intel VENDOR_MODULE=kvm_intel ;;
 *) skip_all "this CPU has neither SVM nor VMX" ;;
 esac
 
-# program NAME: prints the path of a program of the selftests, built in place or installed
+# program NAME: print the path of a program of the selftests, built in place or installed
 program()
 {
 	for path in "$DIR/$1" "$DIR/x86/$1" "$DIR/bench/$1"; do
@@ -44,37 +46,56 @@ program()
 	echo "$path"
 }
 
-# check NAME COMMAND...: one test, passed if the command succeeds.
+# check NAME COMMAND...: one test, which passes if the command succeeds
 check()
 {
 	name="$1"
 	shift
-	if "$@"; then
+	"$@"
+	status=$?
+	if [ $status = 0 ]; then
 		ktap_test_pass "$name"
 	else
+		ktap_print_msg "$*: expected exit status 0, got $status"
 		ktap_test_fail "$name"
 	fi
 }
 
-# Succeeds if the command fails.
+# equal NAME EXPECTED GOT
+equal()
+{
+	[ "$2" = "$3" ] && return 0
+	ktap_print_msg "$1: expected $2, got $3"
+	return 1
+}
+
+# above NAME LIMIT GOT
+above()
+{
+	[ "$3" -gt "$2" ] && return 0
+	ktap_print_msg "$1: expected more than $2, got $3"
+	return 1
+}
+
+# at_least NAME LIMIT GOT
+at_least()
+{
+	[ "$3" -ge "$2" ] && return 0
+	ktap_print_msg "$1: expected at least $2, got $3"
+	return 1
+}
+
+# refused COMMAND...: expect that the command fails
 refused()
 {
-	! "$@" 2>/dev/null
+	"$@" 2>/dev/null || return 0
+	ktap_print_msg "$*: expected a failure, got success"
+	return 1
 }
 
 loaded()
 {
 	[ -d "/sys/module/$1" ]
-}
-
-# Unloads all of ours.
-unload()
-{
-	for module in uret_trap_test "$VENDOR_MODULE" kvm uret_sample_tsc_aux uret_sample_notifier \
-		      uret_kunit uret_msr_kunit uret; do
-		loaded "$module" && { rmmod "$module" || return 1; }
-	done
-	return 0
 }
 
 # load_kvm [uret=0|uret=1]
@@ -83,7 +104,7 @@ load_kvm()
 	modprobe kvm "$@" && modprobe "$VENDOR"
 }
 
-# Starts a VM in the background that runs until stop_vm.
+# start_vm OPTION...: start run_vm in the background, which runs until stop_vm
 start_vm()
 {
 	out="$(mktemp)"
@@ -98,7 +119,7 @@ start_vm()
 	return 1
 }
 
-# Stops it. Succeeds if nobody saw a register that was not its own.
+# Stop the VM.  Fail if the guest or run_vm found a wrong value in a register.
 stop_vm()
 {
 	kill "$VM_PID"
@@ -109,20 +130,21 @@ stop_vm()
 	return 1
 }
 
-# No splat since the mark was made.
+# Mark the position in the kernel log where no_splat starts.
 mark()
 {
 	echo "uret-mark" >/dev/kmsg
 }
 
+# Expect no splat in the kernel log since mark.
 no_splat()
 {
 	! dmesg | sed -n '/uret-mark/h;//!H;$!d;x;p' |
-		grep -E 'BUG|WARNING|Oops|general protection|Call Trace' |
+		grep -Ff "$DIR/lib/splats" |
 		sed 's/^/# /' | grep .
 }
 
-# counted FILE COLUMN: the sum over all CPUs
+# counted FILE COLUMN: print the sum of the column over all CPUs
 counted()
 {
 	awk -v column="$2" '
@@ -131,8 +153,14 @@ counted()
 		END { print sum + 0 }' "$1"
 }
 
+# Print the parameter uret of kvm, Y or N.
+kvm_uret()
+{
+	cat /sys/module/kvm/parameters/uret
+}
+
 # uses Y|N: whether kvm uses uret
 uses()
 {
-	[ "$(cat /sys/module/kvm/parameters/uret)" = "$1" ]
+	[ "$(kvm_uret)" = "$1" ]
 }

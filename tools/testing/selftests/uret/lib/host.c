@@ -15,19 +15,19 @@
 
 static const struct {
 	uint32_t index;
-	const char *wrong;
+	const char *name;
 } msrs[] = {
-	{ 0xc0000081, "STAR is not the host's" },
-	{ 0xc0000082, "LSTAR is not the host's" },
-	{ 0xc0000083, "CSTAR is not the host's" },
-	{ 0xc0000084, "FMASK is not the host's" },
-	{ 0xc0000103, "TSC_AUX is not the host's" },
-	{ 0x174, "SYSENTER_CS is not the host's" },
-	{ 0x175, "SYSENTER_ESP is not the host's" },
-	{ 0x176, "SYSENTER_EIP is not the host's" },
+	{ 0xc0000081, "STAR" },
+	{ 0xc0000082, "LSTAR" },
+	{ 0xc0000083, "CSTAR" },
+	{ 0xc0000084, "FMASK" },
+	{ 0xc0000103, "TSC_AUX" },
+	{ 0x174, "SYSENTER_CS" },
+	{ 0x175, "SYSENTER_ESP" },
+	{ 0x176, "SYSENTER_EIP" },
 };
 
-/* What they hold, and the file that tells, or -1. */
+/* The values of host_init(), and an open /dev/cpu/N/msr, or -1. */
 static __thread uint64_t msr_values[ARRAY_SIZE(msrs)];
 static __thread int msr_fd = -1;
 
@@ -35,6 +35,16 @@ static __thread uint64_t gs_area[2];
 static __thread uint64_t fs_base;
 static __thread pid_t tid;
 static __thread unsigned int cpu_and_node;
+
+/* Not per thread: the caller may print the message after the end of the thread. */
+static char message[96];
+
+static const char *mismatch(const char *name, uint64_t expected, uint64_t got)
+{
+	snprintf(message, sizeof(message), "%s: expected %#llx, got %#llx", name,
+		 (unsigned long long)expected, (unsigned long long)got);
+	return message;
+}
 
 int host_pin(int cpu)
 {
@@ -64,35 +74,36 @@ static int read_msr(int i, uint64_t *value)
 }
 
 /*
- * The kernel reads them for us, and a vCPU that gets the CPU between our entry
- * and that may leave its values there, as it should.  So nobody else may run.
+ * The kernel reads the MSRs in a system call.  A vCPU that preempts this task before the read
+ * may leave guest values in the MSRs, which are restored only at the next return to user mode.
+ * Use SCHED_FIFO to prevent preemption.
  */
 static const char *read_msrs(uint64_t *values)
 {
 	struct sched_param old, param = { .sched_priority = 50 };
 	int policy = sched_getscheduler(0);
-	const char *wrong = NULL;
+	const char *error = NULL;
 
 	if (msr_fd < 0)
-		return "there is no /dev/cpu/N/msr: is the module msr loaded?";
+		return "cannot open /dev/cpu/N/msr: is the module msr loaded?";
 	if (sched_getparam(0, &old) || sched_setscheduler(0, SCHED_FIFO, &param))
-		return "SCHED_FIFO is refused";
+		return "cannot set SCHED_FIFO";
 	for (int i = 0; i < ARRAY_SIZE(msrs); i++)
 		if (read_msr(i, &values[i]))
-			wrong = "the MSRs cannot be read";
+			error = "cannot read the MSRs";
 	sched_setscheduler(0, policy, &old);
-	return wrong;
+	return error;
 }
 
 static const char *check_msrs(void)
 {
 	uint64_t values[ARRAY_SIZE(msrs)];
-	const char *wrong = read_msrs(values);
+	const char *error = read_msrs(values);
 
-	for (int i = 0; !wrong && i < ARRAY_SIZE(msrs); i++)
+	for (int i = 0; !error && i < ARRAY_SIZE(msrs); i++)
 		if (values[i] != msr_values[i])
-			wrong = msrs[i].wrong;
-	return wrong;
+			error = mismatch(msrs[i].name, msr_values[i], values[i]);
+	return error;
 }
 
 static void init_msrs(unsigned int cpu)
@@ -103,7 +114,7 @@ static void init_msrs(unsigned int cpu)
 		close(msr_fd);
 	snprintf(path, sizeof(path), "/dev/cpu/%u/msr", cpu);
 	msr_fd = open(path, O_RDONLY | O_CLOEXEC);
-	/* If it cannot be done, host_check() cannot either, and says so. */
+	/* On failure, host_check() fails, too, and returns a message. */
 	read_msrs(msr_values);
 }
 
@@ -122,19 +133,20 @@ void host_init(void)
 
 const char *host_check(void)
 {
-	uint64_t value = 0;
+	uint64_t value = rdtscp_aux();
 
-	if (rdtscp_aux() != cpu_and_node)
-		return "TSC_AUX is not the number of this CPU";
+	if (value != cpu_and_node)
+		return mismatch("TSC_AUX by RDTSCP", cpu_and_node, value);
 	asm volatile("movq %%gs:8, %0" : "=r" (value));
 	if (value != GS_MAGIC)
-		return "the GS base is not this task's";
-	/* Where FS were wrong, fs_base itself would hardly be found. */
+		return mismatch("the word at %gs:8", GS_MAGIC, value);
+	/* With a wrong FS base, the read of fs_base likely faults, as fs_base is relative to FS. */
 	syscall(SYS_arch_prctl, ARCH_GET_FS, &value);
 	if (value != fs_base)
-		return "the FS base is not this task's";
-	/* SYSCALL needs LSTAR, STAR and FMASK; SYSRET STAR. */
-	if (syscall(SYS_gettid) != tid)
-		return "a system call returned nonsense";
+		return mismatch("FS base", fs_base, value);
+	/* SYSCALL uses LSTAR, STAR and FMASK, SYSRET uses STAR. */
+	value = syscall(SYS_gettid);
+	if (value != tid)
+		return mismatch("gettid()", tid, value);
 	return check_msrs();
 }

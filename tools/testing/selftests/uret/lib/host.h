@@ -1,30 +1,30 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What a user task can see of the registers that uret switches. */
+/* Checks of the registers that uret switches, as far as a user task can see them. */
 #ifndef URET_HOST_H
 #define URET_HOST_H
 
 #include <stdint.h>
 
-/* Pins this task to a CPU. Return: 0 or -1. */
+/* Pin this thread to a CPU. Return: 0 or -1. */
 int host_pin(int cpu);
 
-/* Returns the highest CPU that is online. */
+/* Return: the highest CPU that is online. */
 int host_last_cpu(void);
 
 /*
- * host_init() - remember what this task's registers are
+ * host_init() - record the values of the registers of this thread
  *
- * To be called once per thread, when it is pinned.
+ * Call once per thread, after host_pin().
  */
 void host_init(void);
 
 /*
- * host_check() - check that this task's registers are its own
+ * host_check() - check that the registers of this thread have the values of host_init()
  *
- * Uses SYSCALL, RDTSCP, and the FS and GS bases; and reads the MSRs themselves,
- * on this CPU, where there is /dev/cpu/N/msr.
+ * Uses SYSCALL, RDTSCP, and the FS and GS bases, and reads the MSRs of this CPU from
+ * /dev/cpu/N/msr.
  *
- * Return: NULL, or what is wrong.
+ * Return: NULL, or an error message, which is valid until the next failed check.
  */
 const char *host_check(void);
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Creates VMs on CPU 0, runs and destroys each, one after the other.
+ * Creates, runs and destroys VMs on CPU 0, one after the other.
  *
  *	create_vms N
  *
- * Prints how long the slowest took, in ns.
+ * Prints the time of the slowest VM, in ns.
  */
 #define _GNU_SOURCE
 #include <stdio.h>

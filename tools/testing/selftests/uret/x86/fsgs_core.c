@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Finds a thread's segment registers in a core dump. */
 #include <elf.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -56,7 +55,7 @@ static int from_notes(FILE *file, long offset, size_t size, int tid, struct fsgs
 
 	if (notes && !fseek(file, offset, SEEK_SET) && fread(notes, size, 1, file) == 1) {
 		while (!found && at + sizeof(Elf64_Nhdr) <= size) {
-			/* The same for 32 and 64 bits. */
+			/* The header of a note is the same for 32 and 64 bits. */
 			const Elf64_Nhdr *note = (const void *)(notes + at);
 			size_t data = at + sizeof(*note) + aligned(note->n_namesz);
 
@@ -84,7 +83,7 @@ int fsgs_from_core(const char *path, int tid, struct fsgs_regs *regs)
 	if (fread(&head, sizeof(head), 1, file) == 1 && head.ident[EI_CLASS] == ELFCLASS32) {
 		Elf32_Phdr segment;
 
-		/* The notes come first. */
+		/* The first segment has the notes. */
 		if (!fseek(file, head.e32.e_phoff, SEEK_SET) &&
 		    fread(&segment, sizeof(segment), 1, file) == 1 && segment.p_type == PT_NOTE)
 			found = from_notes(file, segment.p_offset, segment.p_filesz, tid, regs);

@@ -1,21 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* A thread's segment registers, as a debugger sees them. */
+/* Reads the segment registers of a thread from a core dump. */
 #ifndef URET_FSGS_CORE_H
 #define URET_FSGS_CORE_H
 
-struct fsgs_regs {
-	unsigned int fs, gs, ds, es;
-	/* 0 for a 32-bit task. */
-	unsigned long long fs_base, gs_base;
-};
+#include "fsgs.h"
 
 /*
- * fsgs_from_core() - find a thread's segment registers in a core dump
+ * fsgs_from_core() - find the segment registers of a thread in a core dump
  * @path: the file
  * @tid: the thread
- * @regs: to be filled in
+ * @regs: set to the registers
  *
- * Return: 1, or 0 if they are not there.
+ * Return: 1, or 0 if the core dump has no such thread.
  */
 int fsgs_from_core(const char *path, int tid, struct fsgs_regs *regs);
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Descriptors of segments that a task may have. */
+/* Segment descriptors of the tasks. */
 #ifndef URET_FSGS_DESC_H
 #define URET_FSGS_DESC_H
 
 #include <asm/ldt.h>
 
-/* The first of a task's own in the GDT of a 64-bit kernel: see asm/segment.h there. */
+/* GDT_ENTRY_TLS_MIN of a 64-bit kernel, see arch/x86/include/asm/segment.h. */
 #define FSGS_TLS_ENTRY		12
 #define FSGS_TLS_SELECTOR	(FSGS_TLS_ENTRY << 3 | 3)
 
@@ -19,13 +19,13 @@ static inline struct user_desc fsgs_descriptor(int entry, unsigned long base)
 }
 
 /*
- * fsgs_set_tls() - set the task's descriptor in the GDT
- * @base: where the segment begins
- * @low: a place below 4 GiB for the kernel to read it from
+ * fsgs_set_tls() - set a descriptor of this task in the GDT
+ * @base: the base of the segment
+ * @low: a buffer below 4 GiB
  *
- * There is no such system call for 64-bit tasks, but they can use that of 32-bit ones.
+ * 64-bit tasks have no such system call, but can use the system call of 32-bit tasks.
  *
- * Return: 0, or a negative error.
+ * Return: 0, or a negative error number.
  */
 static inline int fsgs_set_tls(unsigned long base, struct user_desc *low)
 {

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A task that has random values in FS and GS, and DS and ES, and sees to it
- * that it keeps them, whatever it does and whatever happens to it.
+ * A task that loads random values into FS, GS, DS and ES, and checks that the registers keep the
+ * values through system calls, preemption, migration, signals, ptrace and fork.
  *
  *	fsgs_task SEED LDT CPUS
  *
- * LDT says whether it has one, CPUS how many CPUs there are. What it has in its
- * registers, and what was wrong, is in a struct fsgs_claim in the file behind
- * FSGS_FD. It needs FS and GS for itself, so there is no libc but nolibc, which
- * uses neither; and it is built for 32 and for 64 bits.
+ * LDT is 1 for a task with an LDT, or 0.  CPUS is the number of CPUs.  FSGS_FD is a file with a
+ * struct fsgs_shared, for the expected values and the result.  Built for 32 and for 64 bits, and
+ * with nolibc, which does not use FS and GS.
  */
 #include "fsgs.h"
 #include "fsgs_desc.h"
@@ -26,12 +25,12 @@
 #define SA_RESTORER	0x04000000
 #define SA_RESTART	0x10000000
 
-/* Where a base may point: each begins with its own address. */
+/* Memory for bases to point to.  Each area begins with its own address. */
 static unsigned long *areas[NR_AREAS];
 
-static volatile struct fsgs_claim *claim;
-/* What a child has inherited; a tracer may have changed its parent since. */
-static struct fsgs_claim inherited;
+static volatile struct fsgs_shared *shared;
+/* A copy for a child, as a tracer may change the parent after fork(). */
+static struct fsgs_shared inherited;
 static bool has_ldt, has_fsgsbase, has_port;
 static unsigned int nr_cpus;
 static unsigned long long random_state;
@@ -42,16 +41,16 @@ static unsigned int rnd(unsigned int below)
 	return (unsigned int)(random_state >> 33) % below;
 }
 
-static void wrong(const char *what, unsigned long long is, unsigned long long expected)
+static void fail(const char *name, unsigned long long expected, unsigned long long got)
 {
-	if (claim->wrong)
+	if (shared->failed)
 		return;
-	claim->wrong = 1;
-	snprintf((char *)claim->what, sizeof(claim->what),
-		 "%d: %s is %lx%08lx, not %lx%08lx (fs %x gs %x)", getpid(), what,
-		 (unsigned long)(is >> 32), (unsigned long)(is & 0xffffffff),
+	shared->failed = 1;
+	snprintf((char *)shared->message, sizeof(shared->message),
+		 "%d: %s: expected %lx%08lx, got %lx%08lx (FS %x GS %x)", getpid(), name,
 		 (unsigned long)(expected >> 32), (unsigned long)(expected & 0xffffffff),
-		 claim->fs, claim->gs);
+		 (unsigned long)(got >> 32), (unsigned long)(got & 0xffffffff),
+		 shared->expected.fs, shared->expected.gs);
 }
 
 #define READ_SELECTOR(reg) ({					\
@@ -84,7 +83,7 @@ static void write_base(bool gs, unsigned long long base)
 		asm volatile("wrfsbase %0" : : "r" (base) : "memory");
 }
 
-/* Any that user space may have, of which the upper half is of interest. */
+/* A base in user space, often above 4 GiB. */
 static unsigned long long random_base(void)
 {
 	if (rnd(2))
@@ -95,9 +94,9 @@ static unsigned long long random_base(void)
 static void (*vsyscall)(void);
 
 /*
- * The fast way into the kernel: SYSCALL on AMD, which CSTAR is for.  SYSENTER is not
- * valid in long mode there.  Not on Intel: Bochs' SYSRET to 32-bit code leaves SS a
- * 16-bit stack if an interrupt came before.
+ * Find the fast system call on AMD, which is SYSCALL and uses CSTAR: AMD lacks SYSENTER in long
+ * mode.  Not on Intel: SYSRET of Bochs to 32-bit code loads SS with a 16-bit stack segment if an
+ * interrupt came before.
  */
 static void find_vsyscall(void)
 {
@@ -116,10 +115,10 @@ static void check_vsyscall(void)
 		return;
 	asm volatile("call *%1" : "+a" (pid) : "r" (vsyscall) : "memory");
 	if (pid != getpid())
-		wrong("a fast system call's result", pid, getpid());
+		fail("getpid() by the fast system call", getpid(), pid);
 }
 
-/* Only what is there can tell; where the selector is null, nothing is. */
+/* The area at the base has the base.  With a null selector, no base is readable. */
 static unsigned long long read_base(bool gs)
 {
 	unsigned long base = 0;
@@ -132,28 +131,28 @@ static unsigned long long read_base(bool gs)
 }
 #endif
 
-static void check_one(const char *what, unsigned long long is, unsigned long long expected)
+static void check_one(const char *name, unsigned long long expected, unsigned long long got)
 {
-	if (is != expected)
-		wrong(what, is, expected);
+	if (got != expected)
+		fail(name, expected, got);
 }
 
 static void check_fsgs(void)
 {
 	unsigned long long fs_base, gs_base, expected;
-	unsigned int pokes;
+	unsigned int ptrace_writes;
 
-	check_one("FS", READ_SELECTOR(fs), claim->fs);
-	check_one("GS", READ_SELECTOR(gs), claim->gs);
-	/* A tracer may change this one, and the claim, at any time. */
+	check_one("FS", shared->expected.fs, READ_SELECTOR(fs));
+	check_one("GS", shared->expected.gs, READ_SELECTOR(gs));
+	/* The tracer may change the GS base, and the expected GS base, at any time. */
 	do {
-		pokes = claim->pokes;
+		ptrace_writes = shared->ptrace_writes;
 		fs_base = read_base(false);
 		gs_base = read_base(true);
-		expected = claim->gs_base;
-	} while (pokes != claim->pokes);
-	check_one("the FS base", fs_base, claim->fs_base);
-	check_one("the GS base", gs_base, expected);
+		expected = shared->expected.gs_base;
+	} while (ptrace_writes != shared->ptrace_writes);
+	check_one("FS base", shared->expected.fs_base, fs_base);
+	check_one("GS base", expected, gs_base);
 }
 
 static void check(void)
@@ -161,35 +160,35 @@ static void check(void)
 	unsigned int aux;
 
 	check_fsgs();
-	check_one("DS", READ_SELECTOR(ds), claim->ds);
-	check_one("ES", READ_SELECTOR(es), claim->es);
+	check_one("DS", shared->expected.ds, READ_SELECTOR(ds));
+	check_one("ES", shared->expected.es, READ_SELECTOR(es));
 	asm volatile("rdtscp" : "=c" (aux) : : "eax", "edx");
 	if (aux >= nr_cpus)
-		wrong("TSC_AUX", aux, nr_cpus - 1);
-	if (claim->gdt_limit) {
+		fail("TSC_AUX, at most", nr_cpus - 1, aux);
+	if (shared->gdt_limit) {
 		struct {
 			unsigned short limit;
 			unsigned long base;
 		} __attribute__((packed)) gdt;
 
 		asm volatile("sgdt %0" : "=m" (gdt));
-		check_one("the GDT's limit", gdt.limit, claim->gdt_limit);
+		check_one("GDT limit", shared->gdt_limit, gdt.limit);
 	}
 #ifndef __x86_64__
 	check_vsyscall();
 #endif
-	/* A #GP if the TSS is cut off before the bitmap. */
+	/* #GP, if the limit of the TSS excludes the I/O bitmap. */
 	if (has_port)
 		asm volatile("outb %%al, %0" : : "N" (FSGS_PORT), "a" (0));
-	claim->checks++;
+	shared->checks++;
 }
 
 static void on_signal(int nr)
 {
-	/* In the middle of a change nobody knows. */
-	if (!(claim->changing & 1))
+	/* During a change, the expected values are unknown. */
+	if (!(shared->changing & 1))
 		check_fsgs();
-	claim->signals++;
+	shared->signals++;
 }
 
 #ifdef __x86_64__
@@ -211,13 +210,13 @@ static void handle_signals(void)
 	action.restorer = restorer;
 #endif
 	if (syscall(__NR_rt_sigaction, SIGUSR1, &action, NULL, sizeof(action.mask)) < 0)
-		wrong("rt_sigaction", errno, 0);
+		fail("errno of rt_sigaction()", 0, errno);
 }
 
 static void make_areas(void)
 {
 	for (int i = 0; i < NR_AREAS; i++) {
-		/* A descriptor's base has 32 bits. */
+		/* The base of a descriptor has 32 bits. */
 		areas[i] = mmap(NULL, 4096, PROT_READ | PROT_WRITE,
 				MAP_PRIVATE | MAP_ANONYMOUS | 0x40 /* MAP_32BIT */, -1, 0);
 		if (areas[i] == MAP_FAILED)
@@ -226,7 +225,7 @@ static void make_areas(void)
 	}
 }
 
-/* The last entry of the LDT is a flat one, for DS and ES. */
+/* The last entry of the LDT is a flat segment, for DS and ES. */
 static void make_descriptors(void)
 {
 	struct user_desc desc;
@@ -265,11 +264,11 @@ static void set_segment(bool gs, volatile unsigned int *selector,
 	}
 	set_selector(gs, *selector);
 #ifdef __x86_64__
-	/* Without the instructions, a selector implies its base. */
+	/* With FSGSBASE, a segment with a selector can have another base than the descriptor. */
 	if (kind == 2 || (has_fsgsbase && kind == 1)) {
 		*base = random_base();
 		write_base(gs, *base);
-		/* arch_prctl() makes the selector null. */
+		/* arch_prctl() clears the selector. */
 		*selector = gs ? READ_SELECTOR(gs) : READ_SELECTOR(fs);
 	} else if (!*selector) {
 		write_base(gs, 0);
@@ -292,15 +291,15 @@ static unsigned int data_segment(void)
 
 static void change(void)
 {
-	/* fsgs_stress_test may look at any time, and a signal come. */
-	claim->changing++;
-	set_segment(false, &claim->fs, &claim->fs_base);
-	set_segment(true, &claim->gs, &claim->gs_base);
-	claim->ds = data_segment();
-	asm volatile("movl %0, %%ds" : : "r" (claim->ds) : "memory");
-	claim->es = data_segment();
-	asm volatile("movl %0, %%es" : : "r" (claim->es) : "memory");
-	claim->changing++;
+	/* Tell fsgs_stress_test and the signal handler that @expected is in flux. */
+	shared->changing++;
+	set_segment(false, &shared->expected.fs, &shared->expected.fs_base);
+	set_segment(true, &shared->expected.gs, &shared->expected.gs_base);
+	shared->expected.ds = data_segment();
+	asm volatile("movl %0, %%ds" : : "r" (shared->expected.ds) : "memory");
+	shared->expected.es = data_segment();
+	asm volatile("movl %0, %%es" : : "r" (shared->expected.es) : "memory");
+	shared->changing++;
 }
 
 static void fork_one(void)
@@ -308,26 +307,30 @@ static void fork_one(void)
 	int status = 0;
 	pid_t pid;
 
-	inherited = *claim;
+	inherited = *shared;
 	pid = fork();
 	if (pid < 0)
 		return;
 	if (!pid) {
-		volatile struct fsgs_claim *parents = claim;
+		volatile struct fsgs_shared *shared_with_parent = shared;
 
-		claim = &inherited;
+		shared = &inherited;
 		check();
-		if (inherited.wrong && parents->pokes == inherited.pokes) {
-			claim = parents;
-			wrong(inherited.what, 0, 0);
+		/* If the tracer has changed the parent, the expected values are unknown. */
+		if (inherited.failed &&
+		    shared_with_parent->ptrace_writes == inherited.ptrace_writes &&
+		    !shared_with_parent->failed) {
+			shared_with_parent->failed = 1;
+			memcpy((char *)shared_with_parent->message, inherited.message,
+			       sizeof(inherited.message));
 		}
 		exit(0);
 	}
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
 	if (status)
-		wrong("a child's status", status, 0);
-	claim->forks++;
+		fail("status of a child", 0, status);
+	shared->forks++;
 }
 
 static void act(void)
@@ -335,7 +338,7 @@ static void act(void)
 	struct timespec time = { .tv_nsec = rnd(2000) * 1000L };
 	unsigned long cpus = 1UL << rnd(nr_cpus);
 
-	if (claim->command == FSGS_REST) {
+	if (shared->command == FSGS_REST) {
 		time.tv_nsec *= 100;
 		nanosleep(&time, NULL);
 	}
@@ -347,7 +350,7 @@ static void act(void)
 		nanosleep(&time, NULL);
 		break;
 	case 4:
-		/* Which may be offline just now. */
+		/* The CPU may be offline. */
 		syscall(__NR_sched_setaffinity, 0, sizeof(cpus), &cpus);
 		break;
 	case 5:
@@ -370,11 +373,11 @@ int main(int argc, char **argv)
 	random_state = atoi(argv[1]);
 	has_ldt = atoi(argv[2]);
 	has_fsgsbase = getauxval(26 /* AT_HWCAP2 */) & HWCAP2_FSGSBASE;
-	claim = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, FSGS_FD, 0);
-	if (claim == MAP_FAILED)
+	shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, FSGS_FD, 0);
+	if (shared == MAP_FAILED)
 		return 2;
-	claim->is_32bit = sizeof(long) == 4;
-	claim->tid = getpid();
+	shared->is_32bit = sizeof(long) == 4;
+	shared->tid = getpid();
 	has_port = rnd(2);
 	if (has_port && syscall(__NR_ioperm, FSGS_PORT, 1, 1))
 		return 2;
@@ -385,13 +388,13 @@ int main(int argc, char **argv)
 #ifndef __x86_64__
 	find_vsyscall();
 #endif
-	while (claim->command != FSGS_STOP && !claim->wrong) {
+	while (shared->command != FSGS_STOP && !shared->failed) {
 		change();
-		for (int i = rnd(32); i >= 0 && !claim->wrong; i--) {
+		for (int i = rnd(32); i >= 0 && !shared->failed; i--) {
 			act();
 			check();
 		}
-		if (claim->command == FSGS_CRASH)
+		if (shared->command == FSGS_CRASH)
 			asm volatile("ud2");
 	}
 	return 0;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* A process with a vCPU, whose thread keeps an eye on its FS and GS. */
+/* A process with a vCPU.  The thread of the vCPU checks its FS and GS after each run. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdbool.h>
@@ -24,7 +24,7 @@
 #define USER_DS		0x2b
 #define HWCAP2_FSGSBASE	2
 
-static struct fsgs_claim *claim;
+static struct fsgs_shared *shared;
 static enum fsgs_vm_kind kind;
 static unsigned int seed;
 static volatile int ldt_made;
@@ -35,12 +35,23 @@ static unsigned int rnd(unsigned int below)
 	return rand_r(&seed) % below;
 }
 
-static void wrong(const char *what)
+static void fail(const char *message)
 {
-	if (claim->wrong)
+	if (shared->failed)
 		return;
-	claim->wrong = 1;
-	snprintf(claim->what, sizeof(claim->what), "vCPU thread %u: %s", claim->tid, what);
+	shared->failed = 1;
+	snprintf(shared->message, sizeof(shared->message), "vCPU thread %u: %s", shared->tid,
+		 message);
+}
+
+static void check_one(const char *name, unsigned long long expected, unsigned long long got)
+{
+	char message[80];
+
+	if (got == expected)
+		return;
+	snprintf(message, sizeof(message), "%s: expected %#llx, got %#llx", name, expected, got);
+	fail(message);
 }
 
 static unsigned long get_base(int code)
@@ -62,8 +73,8 @@ static void load_gs(unsigned int selector)
 	selector & 0xffff;					\
 })
 
-/* Makes @kind what it is; the LDT comes later. */
-static int become_special(void)
+/* Get the property of @kind, except for the LDT, which the other thread installs later. */
+static int set_up_kind(void)
 {
 	struct user_desc *low;
 
@@ -77,9 +88,9 @@ static int become_special(void)
 }
 
 /*
- * FS is the C library's.  Without FSGSBASE, KVM loses the base behind a selector on
- * VMX, with or without uret: vmx_prepare_switch_to_host() writes what
- * save_base_legacy() has made 0.
+ * The C library uses FS.  Without FSGSBASE, KVM loses the base of a segment with a selector on
+ * VMX, with or without uret: save_base_legacy() sets the base to 0, and
+ * vmx_prepare_switch_to_host() writes 0.
  */
 static void change_gs(void)
 {
@@ -90,9 +101,9 @@ static void change_gs(void)
 	else if (kind == FSGS_VM_TLS && has_fsgsbase && rnd(2))
 		selector = FSGS_TLS_SELECTOR;
 
-	claim->changing++;
+	shared->changing++;
 	if (kind == FSGS_VM_TLS) {
-		/* 64-bit code does not care. */
+		/* No effect in 64-bit code. */
 		asm volatile("movl %0, %%ds" : : "r" (rnd(2) * USER_DS) : "memory");
 		asm volatile("movl %0, %%es" : : "r" (rnd(2) * USER_DS) : "memory");
 	}
@@ -100,21 +111,21 @@ static void change_gs(void)
 	if (!selector)
 		syscall(SYS_arch_prctl, ARCH_SET_GS,
 			(unsigned long)rnd(0x7fff) << 32 | rnd(0x7fffffff));
-	claim->fs = GET_SELECTOR(fs);
-	claim->gs = GET_SELECTOR(gs);
-	claim->ds = GET_SELECTOR(ds);
-	claim->es = GET_SELECTOR(es);
-	claim->fs_base = get_base(ARCH_GET_FS);
-	claim->gs_base = get_base(ARCH_GET_GS);
-	claim->changing++;
+	shared->expected.fs = GET_SELECTOR(fs);
+	shared->expected.gs = GET_SELECTOR(gs);
+	shared->expected.ds = GET_SELECTOR(ds);
+	shared->expected.es = GET_SELECTOR(es);
+	shared->expected.fs_base = get_base(ARCH_GET_FS);
+	shared->expected.gs_base = get_base(ARCH_GET_GS);
+	shared->changing++;
 }
 
-/* Whether it has what its kind is about just now. */
-static bool is_special(void)
+/* Whether the thread has the property of @kind now. */
+static bool has_property(void)
 {
 	switch (kind) {
 	case FSGS_VM_TLS:
-		return claim->gs || claim->ds || claim->es;
+		return shared->expected.gs || shared->expected.ds || shared->expected.es;
 	case FSGS_VM_LDT:
 		return ldt_made;
 	default:
@@ -124,19 +135,18 @@ static bool is_special(void)
 
 static void check(void)
 {
-	if (GET_SELECTOR(fs) != claim->fs || GET_SELECTOR(gs) != claim->gs ||
-	    GET_SELECTOR(ds) != claim->ds || GET_SELECTOR(es) != claim->es)
-		wrong("a selector is not its own");
-	if (get_base(ARCH_GET_FS) != claim->fs_base)
-		wrong("the FS base is not its own");
-	if (get_base(ARCH_GET_GS) != claim->gs_base)
-		wrong("the GS base is not its own");
-	/* Is the LDT there?  This dies if it is not. */
-	if (claim->gs == LDT_SELECTOR)
+	check_one("FS", shared->expected.fs, GET_SELECTOR(fs));
+	check_one("GS", shared->expected.gs, GET_SELECTOR(gs));
+	check_one("DS", shared->expected.ds, GET_SELECTOR(ds));
+	check_one("ES", shared->expected.es, GET_SELECTOR(es));
+	check_one("FS base", shared->expected.fs_base, get_base(ARCH_GET_FS));
+	check_one("GS base", shared->expected.gs_base, get_base(ARCH_GET_GS));
+	/* Without an LDT, this task dies by SIGSEGV. */
+	if (shared->expected.gs == LDT_SELECTOR)
 		load_gs(LDT_SELECTOR);
 	if (kind == FSGS_VM_PORT)
 		outb(0, FSGS_PORT);
-	claim->checks += is_special();
+	shared->checks += has_property();
 }
 
 static void *vcpu(void *arg)
@@ -144,61 +154,61 @@ static void *vcpu(void *arg)
 	struct vm vm;
 	int fd;
 
-	claim->tid = syscall(SYS_gettid);
+	shared->tid = syscall(SYS_gettid);
 	has_fsgsbase = getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE;
-	if (become_special()) {
-		wrong("it gets no I/O bitmap, or no selector");
+	if (set_up_kind()) {
+		fail("cannot get an I/O bitmap or a selector");
 		return NULL;
 	}
 	if (vm_create(&vm, 1 + rnd(2)))
 		goto out;
-	/* Its APIC has to be on; then a kernel thread wakes it from its turns. */
+	/* Enable the APIC, so that a kernel thread can wake the guest from GUEST_TURN. */
 	if (vm_run(&vm, GUEST_HLT, 1))
 		goto out;
 	fd = vm_turn_fd(&vm);
 	if (fd < 0 || vm_wake_by(&vm, fd, VM_IRQ_WORKER))
 		goto out;
-	while (claim->command != FSGS_STOP && !claim->wrong) {
-		static const int whats[] = {
+	while (shared->command != FSGS_STOP && !shared->failed) {
+		static const int ops[] = {
 			GUEST_PIO, GUEST_CPUID, GUEST_HLT, GUEST_TURN, GUEST_WRMSR,
 		};
-		int what = whats[rnd(ARRAY_SIZE(whats))], most = 100;
+		int op = ops[rnd(ARRAY_SIZE(ops))], most = 100;
 
-		/* With few others about, a CPU stays idle for a while. */
-		if (claim->command == FSGS_REST) {
+		/* Leave the CPU idle for some time. */
+		if (shared->command == FSGS_REST) {
 			usleep(rnd(100000));
-			what = GUEST_HLT + rnd(2);
+			op = GUEST_HLT + rnd(2);
 		}
-		if (what == GUEST_HLT || what == GUEST_TURN)
+		if (op == GUEST_HLT || op == GUEST_TURN)
 			most = 20;
 		change_gs();
-		if (vm_run(&vm, what, 1 + rnd(most)))
+		if (vm_run(&vm, op, 1 + rnd(most)))
 			goto out;
 		check();
 	}
 	return NULL;
 out:
-	wrong(vm.error);
+	fail(vm.error);
 	return NULL;
 }
 
-void fsgs_vm(struct fsgs_claim *its_claim, enum fsgs_vm_kind its_kind, unsigned int its_seed)
+void fsgs_vm(struct fsgs_shared *vm_shared, enum fsgs_vm_kind vm_kind, unsigned int vm_seed)
 {
 	struct user_desc desc = fsgs_descriptor(0, SEGMENT_BASE);
 	pthread_t thread;
 
-	claim = its_claim;
-	kind = its_kind;
-	seed = its_seed;
+	shared = vm_shared;
+	kind = vm_kind;
+	seed = vm_seed;
 	if (pthread_create(&thread, NULL, vcpu, NULL))
 		_exit(2);
-	/* The other thread is in its guest, or idle, when it gets an LDT. */
-	while (*(volatile unsigned int *)&claim->changing < 4 && !claim->wrong)
+	/* Install the LDT while the other thread runs its guest, or sleeps. */
+	while (*(volatile unsigned int *)&shared->changing < 4 && !shared->failed)
 		usleep(10000);
 	usleep(200000 + rnd(400000));
 	if (kind == FSGS_VM_LDT) {
 		if (syscall(SYS_modify_ldt, 1, &desc, sizeof(desc)))
-			wrong("it gets no LDT");
+			fail("cannot install an LDT");
 		else
 			ldt_made = 1;
 	}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A vCPU that sleeps wakes on another CPU, while its old CPU is idle: that takes no
- * IPI on SVM, and on VMX one, to clear the VMCS, as with stock KVM.
+ * A sleeping vCPU wakes up on another CPU while the old CPU is idle.  On SVM the wake-up must
+ * need no IPI, and on VMX one IPI, which clears the VMCS, as with stock KVM.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -21,7 +21,7 @@
 #define MIGRATIONS	1000
 #define TIMEOUT		600
 
-/* IPIs that others cause meanwhile, such as a change of the clock source. */
+/* IPIs for other reasons, such as a change of the clock source. */
 #define SLACK		(MIGRATIONS / 20)
 
 #define QUEUED	"/sys/kernel/tracing/events/csd/csd_queue_cpu/"
@@ -32,7 +32,7 @@
  * of sched_setaffinity(), and kicks the idle load balancer.  The number depends on the
  * phase of the ticks.
  */
-static const char *const of_scheduler[] = { "sched_ttwu_pending", "nohz_csd_func" };
+static const char *const scheduler_calls[] = { "sched_ttwu_pending", "nohz_csd_func" };
 
 /*
  * Print the calls queued to another CPU since the setup, by function.  Each function call
@@ -55,8 +55,8 @@ static long long calls(void)
 		if (!at || sscanf(at, "hitcount: %lld", &count) != 1)
 			continue;
 		fprintf(stderr, "# %s", line);
-		for (int i = 0; i < ARRAY_SIZE(of_scheduler); i++)
-			scheduler |= !!strstr(line, of_scheduler[i]);
+		for (int i = 0; i < ARRAY_SIZE(scheduler_calls); i++)
+			scheduler |= !!strstr(line, scheduler_calls[i]);
 		if (!scheduler)
 			sum += count;
 	}
@@ -64,7 +64,7 @@ static long long calls(void)
 	return sum;
 }
 
-/* Function call interrupts, of all CPUs. */
+/* Return: the number of function call interrupts on all CPUs. */
 static long long function_calls(void)
 {
 	FILE *file = fopen("/proc/interrupts", "r");
@@ -86,7 +86,7 @@ static long long function_calls(void)
 	return sum;
 }
 
-/* A column of debugfs/uret/fsgs, of both CPUs. */
+/* Return: the sum of a column of uret/fsgs over both CPUs. */
 static long long counted(const char *column)
 {
 	return table_read(DEBUGFS "uret/fsgs", 0, column) +
@@ -99,13 +99,13 @@ static void *run_vcpu(void *arg)
 
 	m->tid = syscall(SYS_gettid);
 	if (vm_run(&m->vm, GUEST_TURN_2, MIGRATIONS))
-		m->wrong = m->vm.error;
+		m->error = m->vm.error;
 	return NULL;
 }
 
 /*
- * Otherwise the vCPU may preempt a waker that has just woken it, and leave the CPU to the
- * waker instead of to the idle task.
+ * Run the waker as a real-time task.  Otherwise the vCPU may preempt the waker that sent the
+ * wake-up, and leave the CPU to the waker instead of to the idle task.
  */
 static void wake(struct migration *m, int cpu)
 {
@@ -135,7 +135,7 @@ FIXTURE_SETUP(idle_migration)
 	if (host_last_cpu() != 1)
 		SKIP(return, "only one CPU, or more than two");
 	self->svm = !access("/sys/module/kvm_amd", F_OK);
-	/* KVM would spend the time that the guest sleeps in its thread. */
+	/* Disable polling, so that the CPU of a halted vCPU goes idle. */
 	ASSERT_EQ(0, write_file("/sys/module/kvm/parameters/halt_poll_ns", "0"));
 	ASSERT_EQ(0, write_file(QUEUED "trigger", BY_FUNC));
 	ASSERT_EQ(0, host_pin(0));
@@ -173,9 +173,9 @@ TEST_F_TIMEOUT(idle_migration, takes_no_more_ipis_than_stock, TIMEOUT)
 	cal = function_calls() - cal;
 	taken = counted("taken") - taken;
 	flushed = counted("flushed") - flushed;
-	ASSERT_EQ(NULL, m->wrong) TH_LOG("%s", m->wrong);
+	ASSERT_EQ(NULL, m->error) TH_LOG("%s", m->error);
 	pthread_join(vcpu, NULL);
-	ASSERT_EQ(NULL, m->wrong) TH_LOG("%s", m->wrong);
+	ASSERT_EQ(NULL, m->error) TH_LOG("%s", m->error);
 
 	TH_LOG("%d migrations: %lld calls, CAL %lld, %lld taken, %lld flushed", MIGRATIONS,
 	       ipis, cal, taken, flushed);
@@ -184,7 +184,7 @@ TEST_F_TIMEOUT(idle_migration, takes_no_more_ipis_than_stock, TIMEOUT)
 	ASSERT_GE(ipis, self->svm ? 0 : MIGRATIONS - SLACK);
 	if (!kvm_uses_uret())
 		return;
-	/* The state was on the CPU that the vCPU has left. */
+	/* The old CPU had the state of the vCPU: SVM takes, and VMX flushes the state. */
 	ASSERT_GE(self->svm ? taken : flushed, MIGRATIONS * 9 / 10);
 	ASSERT_LE(self->svm ? flushed : taken, SLACK);
 }
@@ -195,18 +195,21 @@ static void *run_two_turns(void *arg)
 
 	m->tid = syscall(SYS_gettid);
 	if (host_pin(1) || vm_run(&m->vm, GUEST_TURN_2, 2))
-		m->wrong = m->vm.error;
+		m->error = m->vm.error;
 	return NULL;
 }
 
-/* Whether CPU 1 has something to restore. */
+/* Return: 1 if CPU 1 has deferred state. */
 static long long deferred(void)
 {
 	return table_read(DEBUGFS "uret/cpus", 1, "deferred");
 }
 
-/* The old CPU has run no user task since, and never may before notifiers are disabled. */
-TEST_F_TIMEOUT(idle_migration, leaves_nothing_when_the_last_vm_goes, TIMEOUT)
+/*
+ * The vCPU leaves CPU 1, which runs no user task from then on.  The destruction of the last VM
+ * must restore the state on CPU 1, as the next user task may come after notifiers are disabled.
+ */
+TEST_F_TIMEOUT(idle_migration, last_vm_restores_taken_state, TIMEOUT)
 {
 	struct migration *m = &self->m;
 	uint64_t one = 1;
@@ -225,7 +228,7 @@ TEST_F_TIMEOUT(idle_migration, leaves_nothing_when_the_last_vm_goes, TIMEOUT)
 		usleep(100000);
 	}
 	pthread_join(vcpu, NULL);
-	ASSERT_EQ(NULL, m->wrong) TH_LOG("%s", m->wrong);
+	ASSERT_EQ(NULL, m->error) TH_LOG("%s", m->error);
 	ASSERT_EQ(1, deferred());
 	vm_destroy(&m->vm);
 	ASSERT_EQ(0, deferred());

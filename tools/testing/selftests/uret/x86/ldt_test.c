@@ -38,7 +38,7 @@ static int set_entry(unsigned int entry, bool present)
 	return syscall(SYS_modify_ldt, 0x11, &desc, sizeof(desc));
 }
 
-/* Whether LAR finds a segment, and the segment is present. */
+/* Whether LAR finds a segment that is present. */
 static bool is_present(unsigned int selector)
 {
 	unsigned int rights = 0;
@@ -54,7 +54,7 @@ struct editor {
 	/* Microseconds, from the start of vm_run(). */
 	unsigned int delay;
 	volatile bool ready, running, changed;
-	/* When modify_ldt() was called, and when modify_ldt() returned. */
+	/* The times before and after modify_ldt(). */
 	long long start, end;
 	int pin_ret, ret;
 };
@@ -84,7 +84,7 @@ FIXTURE_SETUP(ldt)
 	int cpu = host_last_cpu();
 
 	if (!cpu)
-		SKIP(return, "only one CPU: the vCPU is put for the other thread");
+		SKIP(return, "only one CPU: a switch to the other thread would put the vCPU");
 	ASSERT_EQ(0, host_pin(cpu));
 }
 
@@ -93,25 +93,26 @@ FIXTURE_TEARDOWN(ldt)
 }
 
 /*
- * change_while_it_runs() - change the LDT of this process at another time in each round
+ * change_ldt_in_run() - change the LDT of this process while the vCPU runs, at another time in
+ * each round
  * @inside: set to whether the whole change fell into one call of vm_run()
  *
- * Return: NULL, or what is wrong.
+ * Return: NULL, or an error message.
  */
-static const char *change_while_it_runs(struct vm *vm, bool present, int round, bool *inside)
+static const char *change_ldt_in_run(struct vm *vm, bool present, int round, bool *inside)
 {
 	struct editor editor = { .present = present };
 	long long start = now_ns(), end;
 	pthread_t thread;
 	int failed;
 
-	/* This maps the guest's memory, and tells how long vm_run() takes. */
+	/* Map the memory of the guest, and measure the time of vm_run(). */
 	if (vm_run(vm, GUEST_CPUID, EXITS))
 		return vm->error;
 	editor.delay = (now_ns() - start) / 1000 * (round + 1) / (ROUNDS + 1);
 
 	if (pthread_create(&thread, NULL, edit, &editor))
-		return "no thread";
+		return "cannot create a thread";
 	while (!editor.ready)
 		sched_yield();
 	do {
@@ -130,34 +131,35 @@ static const char *change_while_it_runs(struct vm *vm, bool present, int round, 
 		return "modify_ldt() failed";
 	*inside = start < editor.start && editor.end < end;
 	if (is_present(SECOND) != present)
-		return present ? "a new entry is not there" : "an entry is there that was removed";
+		return present ? "expected the new entry of the LDT, got none" :
+				 "expected no removed entry of the LDT, got one";
 	return NULL;
 }
 
 /* Exit statuses of a process that installs its first LDT. */
-enum { INSIDE, OUTSIDE, WRONG };
+enum { INSIDE, OUTSIDE, FAILED };
 
 static int install_first_ldt(struct __test_metadata *_metadata, int round)
 {
-	const char *wrong;
+	const char *error;
 	struct vm vm;
 	bool inside;
 
 	if (is_present(SECOND))
-		wrong = "an entry is there that was never set";
+		error = "expected no entry of the LDT before modify_ldt(), got one";
 	else if (vm_create(&vm, 1))
-		wrong = vm.error;
+		error = vm.error;
 	else
-		wrong = change_while_it_runs(&vm, true, round, &inside);
-	if (wrong) {
-		TH_LOG("%s, round %d", wrong, round);
-		return WRONG;
+		error = change_ldt_in_run(&vm, true, round, &inside);
+	if (error) {
+		TH_LOG("%s, round %d", error, round);
+		return FAILED;
 	}
 	return inside ? INSIDE : OUTSIDE;
 }
 
 /* A process installs its first LDT only once: use a new process for each round. */
-TEST_F_TIMEOUT(ldt, the_first_one_is_there, TIMEOUT)
+TEST_F_TIMEOUT(ldt, first_ldt_is_loaded, TIMEOUT)
 {
 	int nr_inside = 0;
 
@@ -170,13 +172,13 @@ TEST_F_TIMEOUT(ldt, the_first_one_is_there, TIMEOUT)
 			_exit(install_first_ldt(_metadata, i));
 		ASSERT_EQ(child, waitpid(child, &status, 0));
 		ASSERT_TRUE(WIFEXITED(status));
-		ASSERT_NE(WRONG, WEXITSTATUS(status));
+		ASSERT_NE(FAILED, WEXITSTATUS(status));
 		nr_inside += WEXITSTATUS(status) == INSIDE;
 	}
 	ASSERT_LT(0, nr_inside);
 }
 
-TEST_F_TIMEOUT(ldt, a_changed_one_is_there, TIMEOUT)
+TEST_F_TIMEOUT(ldt, changed_ldt_is_loaded, TIMEOUT)
 {
 	int nr_inside = 0;
 	struct vm vm;
@@ -185,11 +187,11 @@ TEST_F_TIMEOUT(ldt, a_changed_one_is_there, TIMEOUT)
 	ASSERT_EQ(0, set_entry(0, true));
 	ASSERT_TRUE(is_present(FIRST));
 	for (int i = 0; i < ROUNDS; i++) {
-		const char *wrong;
+		const char *error;
 		bool inside;
 
-		wrong = change_while_it_runs(&vm, !(i & 1), i, &inside);
-		ASSERT_EQ(NULL, wrong) TH_LOG("%s, round %d", wrong, i);
+		error = change_ldt_in_run(&vm, !(i & 1), i, &inside);
+		ASSERT_EQ(NULL, error) TH_LOG("%s, round %d", error, i);
 		nr_inside += inside;
 	}
 	ASSERT_TRUE(is_present(FIRST));
@@ -213,7 +215,7 @@ TEST_F_TIMEOUT(ldt, no_other_process_gets_the_ldt, TIMEOUT)
 	child = fork();
 	ASSERT_LE(0, child);
 	if (!child) {
-		/* If the parent fails, the read ends. */
+		/* Close the write end, so that the read fails if the parent ends. */
 		close(pipe_fds[1]);
 		if (read(pipe_fds[0], &byte, 1) != 1)
 			_exit(2);

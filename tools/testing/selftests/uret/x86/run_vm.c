@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Runs a VM until it is told to stop, for tests of what happens meanwhile.
+ * Runs a VM until SIGTERM.  Helper of tests.
  *
  *	run_vm [-c CPU] [-i | -I | -s | -l] [-v 1|2] [-t SECONDS]
  *
- * With -i the guest does nothing but sleep and wake, with -I it sleeps ten times
- * as long at a time, so that the CPU is mostly idle; with -s it sleeps until the
- * end, and then looks at its registers. With -l it sleeps until another thread, on
- * CPU 0, has given this one an LDT, and ends if that can be used.
+ *	-c	pin this task to the CPU, and check the registers of this task
+ *	-i	the guest only sleeps and wakes
+ *	-I	as -i, but sleep ten times as long, so that the CPU is mostly idle
+ *	-s	the guest sleeps until SIGTERM, and then checks its registers
+ *	-l	the guest sleeps until another thread on CPU 0 has installed an LDT; end then
+ *	-v	the number of the set of register values, see vm_create()
+ *	-t	end after so many seconds
  *
- * Prints "running" when the guest has been entered. SIGTERM ends it. The exit
- * status is 0 if the guest and this task have seen their own registers only.
+ * Prints "running" after the first entry of the guest.  The exit status is 0 if neither the guest
+ * nor this task has found a wrong value in a register.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -30,22 +33,22 @@
 #include "vm.h"
 
 static volatile sig_atomic_t stop;
-/* Of a VM that sleeps: lets KVM_RUN return even if the signal comes right before. */
-static volatile struct kvm_run *asleep;
+/* Of a sleeping VM: immediate_exit ends KVM_RUN even if the signal arrives before KVM_RUN. */
+static volatile struct kvm_run *sleeping_run;
 
 static void on_term(int nr)
 {
 	stop = 1;
-	if (asleep)
-		asleep->immediate_exit = 1;
+	if (sleeping_run)
+		sleeping_run->immediate_exit = 1;
 }
 
-static int sleep_until_told(struct vm *vm)
+static int sleep_until_signal(struct vm *vm)
 {
-	/* This turns the APIC on.  Then nobody wakes it from its turn. */
+	/* Enable the APIC.  No eventfd wakes the guest from GUEST_TURN_2 then. */
 	if (vm_run(vm, GUEST_HLT, 1))
 		goto failed;
-	asleep = vm->run;
+	sleeping_run = vm->run;
 	printf("running\n");
 	fflush(stdout);
 	vm->stop_on_signal = true;
@@ -54,7 +57,7 @@ static int sleep_until_told(struct vm *vm)
 	vm->run->immediate_exit = 0;
 	if (vm_run(vm, GUEST_CPUID, 10))
 		goto failed;
-	asleep = NULL;
+	sleeping_run = NULL;
 	vm_destroy(vm);
 	return 0;
 failed:
@@ -62,8 +65,8 @@ failed:
 	return 1;
 }
 
-/* Gives the other thread an LDT, and then an interrupt. */
-static void *give_ldt(void *fd)
+/* Install an LDT, and wake the guest of the other thread. */
+static void *install_ldt(void *fd)
 {
 	struct user_desc desc = {
 		.limit = 0xfffff, .seg_32bit = 1, .limit_in_pages = 1,
@@ -82,19 +85,19 @@ static void *give_ldt(void *fd)
 static int sleep_and_get_ldt(struct vm *vm, int cpu)
 {
 	int fd = eventfd(0, 0);
-	pthread_t giver;
+	pthread_t installer;
 
 	if (vm_run(vm, GUEST_HLT, 1) || vm_wake_by(vm, fd, VM_IRQ_MSI))
 		goto failed;
-	/* It never runs on the CPU where this one sleeps. */
+	/* The new thread must never run on the CPU of the sleeping vCPU. */
 	host_pin(0);
-	pthread_create(&giver, NULL, give_ldt, &fd);
+	pthread_create(&installer, NULL, install_ldt, &fd);
 	host_pin(cpu);
 	if (vm_run(vm, GUEST_TURN_2, 1))
 		goto failed;
-	/* The first entry of the LDT.  This dies if it is not there. */
+	/* The first entry of the LDT.  Without an LDT, this task dies by SIGSEGV. */
 	asm volatile("movl %0, %%gs" : : "r" (7) : "memory");
-	pthread_join(giver, NULL);
+	pthread_join(installer, NULL);
 	vm_destroy(vm);
 	return 0;
 failed:
@@ -152,15 +155,15 @@ int main(int argc, char **argv)
 	}
 	vm.timer = timer;
 	if (sleeper)
-		return sleep_until_told(&vm);
+		return sleep_until_signal(&vm);
 	if (ldt)
 		return sleep_and_get_ldt(&vm, cpu);
 	end = time(NULL) + seconds;
 	for (unsigned int i = 0; !stop && (!seconds || time(NULL) < end); i++) {
-		/* An exit to user space, exits in the kernel, idle, in turn. */
-		int what = idle ? GUEST_HLT : i % 3;
+		/* GUEST_PIO, GUEST_CPUID and GUEST_HLT in turn. */
+		int op = idle ? GUEST_HLT : i % 3;
 
-		if (vm_run(&vm, what, what == GUEST_HLT ? sleeps : 200)) {
+		if (vm_run(&vm, op, op == GUEST_HLT ? sleeps : 200)) {
 			fprintf(stderr, "run_vm: %s\n", vm.error);
 			return 1;
 		}
@@ -168,15 +171,15 @@ int main(int argc, char **argv)
 			printf("running\n");
 			fflush(stdout);
 		}
-		/* Only a task that stays on its CPU knows what to expect. */
+		/* The expected values are those of one CPU: only a pinned task can check. */
 		if (cpu >= 0) {
-			const char *wrong;
+			const char *error;
 
 			if (!i)
 				host_init();
-			wrong = host_check();
-			if (wrong) {
-				fprintf(stderr, "run_vm: %s\n", wrong);
+			error = host_check();
+			if (error) {
+				fprintf(stderr, "run_vm: %s\n", error);
 				return 1;
 			}
 		}

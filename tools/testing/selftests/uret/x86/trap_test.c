@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What traps find while what VMLOAD loads is a guest's: with the module
- * uret_trap_test, whose parameter breakpoint must be kvm_emulate_cpuid.
+ * Traps while the guest state is loaded (the VMLOAD/VMSAVE state of a guest).  Needs the module
+ * uret_trap_test with breakpoint=kvm_emulate_cpuid.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -22,6 +22,8 @@
 #include "regs_vm.h"
 
 #define TRAPS DEBUGFS "uret_trap_test/"
+/* The column of the module for traps in the thread of the vCPU with the guest state loaded. */
+#define LOADED "loaded"
 #define TIMEOUT 300
 #define EXITS 2000
 
@@ -30,20 +32,20 @@ static bool deferred(void)
 	return kvm_uses_uret() && !access("/sys/module/kvm_amd", F_OK);
 }
 
-/* Breakpoints that were taken, on one CPU. */
+/* Return: the number of breakpoints taken on a CPU, in a column of the module. */
 static long long taken(int cpu, const char *place)
 {
 	return table_read(TRAPS "breakpoints", cpu, place);
 }
 
-/* That nothing was found that must not be. */
-static const char *bad(void)
+/* Return: the first failed check of the module, or NULL. */
+static const char *failed_check(void)
 {
 	static char text[256];
 	FILE *file = fopen(TRAPS "bad", "r");
 
 	if (!file)
-		return "there is no " TRAPS "bad";
+		return "cannot open " TRAPS "bad";
 	if (!fgets(text, sizeof(text), file))
 		*text = 0;
 	fclose(file);
@@ -65,40 +67,44 @@ FIXTURE_SETUP(traps)
 
 FIXTURE_TEARDOWN(traps)
 {
-	ASSERT_EQ(NULL, bad()) TH_LOG("%s", bad());
+	const char *error = failed_check();
+
+	ASSERT_EQ(NULL, error) TH_LOG("%s", error);
 }
 
-/* One for each exit. The first exit of a stay is as ever. */
-TEST_F_TIMEOUT(traps, breakpoints_in_the_window_are_taken, TIMEOUT)
+/* One breakpoint per exit.  KVM does not defer at the first exit after vcpu_load(). */
+TEST_F_TIMEOUT(traps, breakpoints_with_guest_state_loaded, TIMEOUT)
 {
-	long long window = taken(self->cpu, "window"), kernel = taken(self->cpu, "kernel");
+	long long loaded = taken(self->cpu, LOADED), kernel = taken(self->cpu, "kernel");
+	const char *error;
 	struct vm vm;
 
 	ASSERT_EQ(0, vm_create(&vm, 1)) TH_LOG("%s", vm.error);
 	ASSERT_EQ(0, vm_run(&vm, GUEST_CPUID, EXITS)) TH_LOG("%s", vm.error);
-	ASSERT_EQ(NULL, host_check()) TH_LOG("%s", host_check());
+	error = host_check();
+	ASSERT_EQ(NULL, error) TH_LOG("%s", error);
 	vm_destroy(&vm);
-	window = taken(self->cpu, "window") - window;
+	loaded = taken(self->cpu, LOADED) - loaded;
 	kernel = taken(self->cpu, "kernel") - kernel;
-	/* There are those of jiffies, too. */
-	ASSERT_GE(window + kernel, EXITS);
-	ASSERT_GE(window, deferred() ? EXITS * 9 / 10 : 0);
-	ASSERT_LE(window, deferred() ? EXITS * 2 : 0);
+	/* The breakpoints on writes to jiffies count, too. */
+	ASSERT_GE(loaded + kernel, EXITS);
+	ASSERT_GE(loaded, deferred() ? EXITS * 9 / 10 : 0);
+	ASSERT_LE(loaded, deferred() ? EXITS * 2 : 0);
 }
 
-/* Where a write to jiffies comes from an interrupt. */
-TEST_F_TIMEOUT(traps, breakpoints_are_taken_while_idle, TIMEOUT)
+/* The breakpoints on writes to jiffies, in the timer interrupt. */
+TEST_F_TIMEOUT(traps, breakpoints_while_idle, TIMEOUT)
 {
 	long long before = 0, after = 0;
 	struct vm vm;
 
 	if (!deferred())
-		SKIP(return, "nothing stays with uret=0");
-	/* KVM would spend the time that a guest sleeps in its thread. */
+		SKIP(return, "KVM defers no VMLOAD/VMSAVE state: uret=0");
+	/* Disable polling, so that the CPU of a halted vCPU goes idle. */
 	ASSERT_EQ(0, write_file("/sys/module/kvm/parameters/halt_poll_ns", "0"));
 	for (int cpu = 0; cpu <= self->cpu; cpu++)
 		before += taken(cpu, "idle");
-	/* One CPU counts the time, but which one? */
+	/* One CPU writes jiffies.  Try all CPUs. */
 	for (int i = 0; i < 200 && after <= before; i++) {
 		ASSERT_EQ(0, host_pin(i % (self->cpu + 1)));
 		ASSERT_EQ(0, vm_create(&vm, 1)) TH_LOG("%s", vm.error);
@@ -112,7 +118,7 @@ TEST_F_TIMEOUT(traps, breakpoints_are_taken_while_idle, TIMEOUT)
 	ASSERT_GT(after, before);
 }
 
-/* A process with an LDT, whose memory kernel threads can use. */
+/* Start a process with an LDT, for a kernel thread that uses the mm of the process. */
 static pid_t start_with_ldt(void)
 {
 	struct user_desc desc = { .limit = 0xfffff, .seg_32bit = 1, .limit_in_pages = 1 };
@@ -143,7 +149,7 @@ struct user_of_mm {
 	int times;
 };
 
-/* On the guest's CPU, a kernel thread uses the memory, and so the LDT, of that process. */
+/* Let a kernel thread on the guest's CPU use the mm, and thus the LDT, of the process. */
 static void *use_mm(void *arg)
 {
 	struct user_of_mm *user = arg;
@@ -159,9 +165,10 @@ static void *use_mm(void *arg)
 	return NULL;
 }
 
-TEST_F_TIMEOUT(traps, the_ldt_of_another_process_is_not_the_guests, TIMEOUT)
+TEST_F_TIMEOUT(traps, kthread_keeps_ldtr_of_guest, TIMEOUT)
 {
 	struct user_of_mm user = { .pid = start_with_ldt(), .cpu = self->cpu };
+	const char *error;
 	struct regs_vm vm;
 	pthread_t thread;
 
@@ -170,7 +177,8 @@ TEST_F_TIMEOUT(traps, the_ldt_of_another_process_is_not_the_guests, TIMEOUT)
 	ASSERT_EQ(0, pthread_create(&thread, NULL, use_mm, &user));
 	for (unsigned int i = 1; i <= 100; i++) {
 		ASSERT_EQ(0, regs_vm_step(&vm, i, EXITS)) TH_LOG("%s", vm.vm.error);
-		ASSERT_EQ(NULL, host_check()) TH_LOG("%s", host_check());
+		error = host_check();
+		ASSERT_EQ(NULL, error) TH_LOG("%s", error);
 	}
 	user.stop = true;
 	pthread_join(thread, NULL);
@@ -180,7 +188,7 @@ TEST_F_TIMEOUT(traps, the_ldt_of_another_process_is_not_the_guests, TIMEOUT)
 	ASSERT_GT(user.times, 10);
 }
 
-/* A guest that sleeps and wakes, until it is told to stop. */
+/* A guest that sleeps and wakes until @stop. */
 struct sleeper {
 	struct vm vm;
 	int cpu;
@@ -199,10 +207,11 @@ static void *sleep_and_wake(void *arg)
 }
 
 /*
- * Without stacks of their own, their handlers would overflow that of a kernel thread
- * that has little room left, and there is no message of that in the window.
+ * A kernel thread with little room on its stack gets NMIs while the guest state is loaded.  The
+ * IDT uses no interrupt stacks then: NMI handlers must switch stacks, or the handlers overflow the
+ * stack of the thread without a message.
  */
-TEST_F_TIMEOUT(traps, nmis_leave_deep_stacks_alone, TIMEOUT)
+TEST_F_TIMEOUT(traps, nmis_on_deep_stack, TIMEOUT)
 {
 	struct sleeper sleeper = { .cpu = self->cpu };
 	long long before, taken;
@@ -210,7 +219,7 @@ TEST_F_TIMEOUT(traps, nmis_leave_deep_stacks_alone, TIMEOUT)
 	char text[32];
 
 	if (!deferred())
-		SKIP(return, "nothing stays with uret=0");
+		SKIP(return, "KVM defers no VMLOAD/VMSAVE state: uret=0");
 	ASSERT_EQ(0, write_file("/sys/module/kvm/parameters/halt_poll_ns", "0"));
 	ASSERT_EQ(0, vm_create(&sleeper.vm, 1)) TH_LOG("%s", sleeper.vm.error);
 	sleeper.vm.timer = GUEST_LONG_TIMER;

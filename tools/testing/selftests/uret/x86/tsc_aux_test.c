@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The registry without KVM: the module uret_sample_tsc_aux.
+ * Tests of the registry without KVM, with the module uret_sample_tsc_aux.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -22,18 +22,22 @@ FIXTURE(tsc_aux) {
 
 FIXTURE_SETUP(tsc_aux)
 {
+	const char *error;
+
 	if (access(SAMPLE, F_OK) && system("modprobe -q uret_sample_tsc_aux"))
 		SKIP(return, "no module uret_sample_tsc_aux, or kvm uses TSC_AUX");
 	self->cpu = host_last_cpu();
 	ASSERT_EQ(0, host_pin(self->cpu));
 	host_init();
-	ASSERT_EQ(NULL, host_check());
+	error = host_check();
+	ASSERT_EQ(NULL, error) TH_LOG("%s", error);
 }
 
 FIXTURE_TEARDOWN(tsc_aux)
 {
 }
 
+/* Return: the TSC_AUX that the module has read in the kernel, or -1. */
 static long long seen(void)
 {
 	FILE *file = fopen(SAMPLE "seen", "r");
@@ -47,26 +51,28 @@ static long long seen(void)
 	return value;
 }
 
-TEST_F(tsc_aux, is_another_in_the_kernel_only)
+TEST_F(tsc_aux, differs_only_in_kernel)
 {
 	for (int i = 0; i < 50; i++) {
+		const char *error;
 		char text[16];
 
 		snprintf(text, sizeof(text), "%d", 4711 + i);
 		ASSERT_EQ(0, write_file(SAMPLE "value", text));
-		ASSERT_EQ(NULL, host_check()) TH_LOG("%s", host_check());
+		error = host_check();
+		ASSERT_EQ(NULL, error) TH_LOG("%s", error);
 		ASSERT_EQ(4711 + i, seen());
 	}
 }
 
-TEST_F(tsc_aux, is_restored_only_where_it_differs)
+TEST_F(tsc_aux, restored_only_if_changed)
 {
 	long long fired = table_read(DEBUGFS "uret/cpus", self->cpu, "fired");
 	char text[16];
 
 	ASSERT_EQ(0, write_file(SAMPLE "value", "4711"));
 	ASSERT_EQ(fired + 1, table_read(DEBUGFS "uret/cpus", self->cpu, "fired"));
-	/* The host's own value arms nothing. */
+	/* The host's value does not arm the notifier. */
 	snprintf(text, sizeof(text), "%d", self->cpu);
 	ASSERT_EQ(0, write_file(SAMPLE "value", text));
 	ASSERT_EQ(self->cpu, seen());
@@ -74,8 +80,9 @@ TEST_F(tsc_aux, is_restored_only_where_it_differs)
 	ASSERT_EQ(0, table_read(DEBUGFS "uret/cpus", self->cpu, "armed"));
 }
 
-TEST_F(tsc_aux, is_the_hosts_for_a_child)
+TEST_F(tsc_aux, restored_for_child)
 {
+	const char *error;
 	int status;
 	pid_t pid;
 
@@ -85,10 +92,14 @@ TEST_F(tsc_aux, is_the_hosts_for_a_child)
 		if (!pid) {
 			host_init();
 			write_file(SAMPLE "value", "4712");
-			_exit(host_check() ? 1 : 0);
+			error = host_check();
+			if (error)
+				TH_LOG("child: %s", error);
+			_exit(error ? 1 : 0);
 		}
 		ASSERT_EQ(0, write_file(SAMPLE "value", "4711"));
-		ASSERT_EQ(NULL, host_check());
+		error = host_check();
+		ASSERT_EQ(NULL, error) TH_LOG("%s", error);
 		ASSERT_EQ(pid, waitpid(pid, &status, 0));
 		ASSERT_EQ(0, status);
 	}

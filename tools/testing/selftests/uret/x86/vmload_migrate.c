@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * One leg of the way of a VM between hosts: restores it from a file, if there is
- * one, lets the guest see whether it has all of its registers and set others, and
- * saves it to the file.
+ * One leg of the migration of a VM between hosts: restores the VM from the file, if the file
+ * exists, lets the guest check its registers and set other values, and saves the VM to the file.
  *
  *	vmload_migrate FILE LEG
  */
@@ -25,7 +24,7 @@ int main(int argc, char **argv)
 	file = fopen(argv[1], "r");
 	if (file) {
 		if (fread(&state, sizeof(state), 1, file) != 1)
-			die("%s is not what was saved", argv[1]);
+			die("cannot read the state of a VM from %s", argv[1]);
 		fclose(file);
 		if (regs_vm_restore(&vm, &state))
 			die("%s", vm.vm.error);
@@ -34,7 +33,7 @@ int main(int argc, char **argv)
 		die("%s", vm.vm.error);
 	file = fopen(argv[1], "w");
 	if (!file || fwrite(&state, sizeof(state), 1, file) != 1 || fclose(file))
-		die("%s cannot be written", argv[1]);
+		die("cannot write %s", argv[1]);
 	vm_destroy(&vm.vm);
 	return 0;
 }

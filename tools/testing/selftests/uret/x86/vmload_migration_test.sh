@@ -1,24 +1,24 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# A VM moves between a KVM that defers what VMLOAD loads, and one that does not.
+# Migrates a VM between KVM with and without deferred VMLOAD/VMSAVE state.
 
 here="$(dirname "$(readlink -f "$0")")"
-# "make install" leaves out the directory x86.
+# "make install" installs the tests of x86/ in the parent directory.
 [ -d "$here/lib" ] || here="$here/.."
 . "$here/lib/functions.sh"
 
 STATE="$(mktemp -u)"
 LEG=0
 
-# leg PARAMETER...: kvm is loaded with it, and the VM runs there for a while
+# leg URET [DEFER]: load KVM with the parameters, and run the VM there
 leg()
 {
 	LEG=$((LEG + 1))
 	unload && load_kvm "$1" "$2" && "$(program vmload_migrate)" "$STATE" $LEG
 }
 
-# load_kvm URET [DEFER]: with a parameter that only SVM has
+# load_kvm URET [DEFER]: load KVM with parameters of kvm and of the vendor module
 load_kvm()
 {
 	modprobe kvm "$1" && modprobe "$VENDOR" ${2:+"$2"}
@@ -29,7 +29,7 @@ load_kvm uret=1 || skip_all "kvm does not load"
 ktap_set_plan 7
 mark
 
-check "it starts with uret=1" leg uret=1
+check "start with uret=1" leg uret=1
 check "from uret=1 to uret=0" leg uret=0
 check "from uret=0 to uret=0" leg uret=0
 check "from uret=0 to uret=1" leg uret=1

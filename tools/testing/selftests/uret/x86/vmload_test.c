@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What VMLOAD loads is the guest's wherever the newest of it is: in the guest, for
- * KVM, and for user space that saves and restores it.
+ * The VMLOAD/VMSAVE state of a guest is correct in the guest, in KVM, and in user space that
+ * saves and restores the state, whether the CPU or the VMCB has the current copy.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -23,7 +23,7 @@
 #include "host.h"
 #include "regs_vm.h"
 
-/* A kernel with KASAN and lockdep, emulated, takes its time. */
+/* In seconds.  An emulated kernel with KASAN and lockdep is slow. */
 #define TIMEOUT 300
 
 FIXTURE(vmload) {
@@ -51,15 +51,18 @@ static long long counted(int cpu, const char *column)
 	return table_read(DEBUGFS "uret/svm", cpu, column);
 }
 
-TEST_F_TIMEOUT(vmload, is_kept_by_a_guest_and_known_to_all, TIMEOUT)
+TEST_F_TIMEOUT(vmload, kept_and_readable, TIMEOUT)
 {
+	const char *error;
+
 	for (unsigned int i = 1; i <= 200; i++) {
 		ASSERT_EQ(0, regs_vm_step(&self->vm, i, i % 4 * 5)) TH_LOG("%s", self->vm.vm.error);
-		ASSERT_EQ(NULL, host_check()) TH_LOG("%s", host_check());
+		error = host_check();
+		ASSERT_EQ(NULL, error) TH_LOG("%s", error);
 	}
 }
 
-TEST_F_TIMEOUT(vmload, is_found_as_it_was_set_from_outside, TIMEOUT)
+TEST_F_TIMEOUT(vmload, set_by_ioctls, TIMEOUT)
 {
 	for (unsigned int i = 1; i <= 200; i += 2) {
 		ASSERT_EQ(0, regs_vm_step(&self->vm, i, 10)) TH_LOG("%s", self->vm.vm.error);
@@ -67,7 +70,7 @@ TEST_F_TIMEOUT(vmload, is_found_as_it_was_set_from_outside, TIMEOUT)
 	}
 }
 
-TEST_F_TIMEOUT(vmload, is_restored_as_it_was_saved, TIMEOUT)
+TEST_F_TIMEOUT(vmload, saved_and_restored, TIMEOUT)
 {
 	struct regs_state state;
 	struct regs_vm other;
@@ -83,31 +86,31 @@ TEST_F_TIMEOUT(vmload, is_restored_as_it_was_saved, TIMEOUT)
 	}
 }
 
-TEST_F_TIMEOUT(vmload, is_reset_when_a_guest_shuts_down, TIMEOUT)
+TEST_F_TIMEOUT(vmload, reset_at_shutdown, TIMEOUT)
 {
 	if (access("/sys/module/kvm_amd", F_OK))
-		SKIP(return, "KVM keeps it: not on VMX");
+		SKIP(return, "KVM does not reset the state: not on VMX");
 	ASSERT_EQ(0, regs_vm_shut_down(&self->vm, 1, 20)) TH_LOG("%s", self->vm.vm.error);
 }
 
-/* A VM that mostly sleeps, in a thread of its own. */
+/* A VM that mostly sleeps, and the CPU of its thread. */
 struct sleeper {
 	int cpu;
 	volatile bool stop;
 	struct vm vm;
 };
 
-static void *sleeper(void *arg)
+static void *run_sleeper(void *arg)
 {
-	struct sleeper *it = arg;
-	bool failed = host_pin(it->cpu) || vm_create(&it->vm, 1);
+	struct sleeper *sleeper = arg;
+	bool failed = host_pin(sleeper->cpu) || vm_create(&sleeper->vm, 1);
 
-	while (!failed && !it->stop)
-		failed = vm_run(&it->vm, GUEST_HLT, 10);
-	return failed ? it->vm.error : NULL;
+	while (!failed && !sleeper->stop)
+		failed = vm_run(&sleeper->vm, GUEST_HLT, 10);
+	return failed ? sleeper->vm.error : NULL;
 }
 
-/* A task on that CPU: it ends well if its DS is null whenever it looks. */
+/* Start a task on the CPU, which wakes up often, and fails if DS is not null. */
 static pid_t start_task(int cpu)
 {
 	pid_t pid = fork();
@@ -127,8 +130,8 @@ static pid_t start_task(int cpu)
 	_exit(0);
 }
 
-/* Stops it, and lets it go on with something else in DS and ES. */
-static int poke(pid_t pid, unsigned long selector)
+/* Stop the task, write a selector to DS and ES, and let the task continue. */
+static int ptrace_write(pid_t pid, unsigned long selector)
 {
 	int status;
 
@@ -142,8 +145,11 @@ static int poke(pid_t pid, unsigned long selector)
 	return ptrace(PTRACE_CONT, pid, NULL, NULL);
 }
 
-/* There is no LDT, so a selector of it is made 0, whatever the guest's LDTR is. */
-TEST_F_TIMEOUT(vmload, is_no_ldt_for_tasks, TIMEOUT)
+/*
+ * The task has no LDT, so that the kernel must load null for selectors of the LDT, even if the CPU
+ * has the guest's LDTR.
+ */
+TEST_F_TIMEOUT(vmload, guest_ldt_is_not_used_by_tasks, TIMEOUT)
 {
 	struct sleeper vm = { .cpu = self->cpu };
 	pthread_t thread;
@@ -152,14 +158,14 @@ TEST_F_TIMEOUT(vmload, is_no_ldt_for_tasks, TIMEOUT)
 	void *error;
 
 	if (!self->cpu)
-		SKIP(return, "nobody can wake it: only one CPU");
+		SKIP(return, "only one CPU: the tracer must run on another CPU");
 	ASSERT_EQ(0, host_pin(0));
-	ASSERT_EQ(0, pthread_create(&thread, NULL, sleeper, &vm));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, run_sleeper, &vm));
 	pid = start_task(self->cpu);
 	ASSERT_GT(pid, 0);
 	ASSERT_EQ(0, ptrace(PTRACE_SEIZE, pid, NULL, NULL));
 	for (int i = 0; i < 100; i++)
-		ASSERT_EQ(0, poke(pid, 8 * i | 7));
+		ASSERT_EQ(0, ptrace_write(pid, 8 * i | 7));
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	ASSERT_EQ(0, status);
 	vm.stop = true;
@@ -168,7 +174,7 @@ TEST_F_TIMEOUT(vmload, is_no_ldt_for_tasks, TIMEOUT)
 	vm_destroy(&vm.vm);
 }
 
-/* A task on that CPU, which runs for each byte that it gets, and returns it. */
+/* Start a task on the CPU, which sends back each byte. */
 static pid_t start_echo(int cpu, int to[2], int from[2])
 {
 	pid_t pid = fork();
@@ -190,10 +196,13 @@ static void on_alarm(int sig)
 
 #define HWCAP2_FSGSBASE	2
 
-/* It has slept from its first exit on, and goes back to user space without another one. */
-TEST_F_TIMEOUT(vmload, is_put_when_a_signal_ends_its_sleep, TIMEOUT)
+/*
+ * The vCPU halts at its first exit after the start of KVM_RUN, and a signal ends KVM_RUN without
+ * another exit.  A task that ran meanwhile must not have changed the GS base of this thread.
+ */
+TEST_F_TIMEOUT(vmload, restored_when_signal_ends_halt, TIMEOUT)
 {
-	static const unsigned char hlt_and_again[] = { 0xf4, 0xeb, 0xfd };
+	static const unsigned char hlt_loop[] = { 0xf4, 0xeb, 0xfd };
 	struct itimerval often = { { .tv_usec = 5000 }, { .tv_usec = 5000 } }, never = {};
 	struct sigaction action = { .sa_handler = on_alarm, .sa_flags = SA_RESTART };
 	struct vm vm;
@@ -201,13 +210,13 @@ TEST_F_TIMEOUT(vmload, is_put_when_a_signal_ends_its_sleep, TIMEOUT)
 	char byte = 0;
 
 	if (!(getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE))
-		SKIP(return, "no WRGSBASE, which only the CPU knows of");
+		SKIP(return, "this CPU lacks FSGSBASE, or the kernel does not enable FSGSBASE");
 	ASSERT_EQ(0, pipe(to));
 	ASSERT_EQ(0, pipe(from));
 	ASSERT_GT(start_echo(self->cpu, to, from), 0);
 	ASSERT_EQ(0, vm_create(&vm, 1)) TH_LOG("%s", vm.error);
 	vm.stop_on_signal = true;
-	memcpy(vm.mem + GUEST_CODE, hlt_and_again, sizeof(hlt_and_again));
+	memcpy(vm.mem + GUEST_CODE, hlt_loop, sizeof(hlt_loop));
 	ASSERT_EQ(0, sigaction(SIGALRM, &action, NULL));
 	ASSERT_EQ(0, setitimer(ITIMER_REAL, &often, NULL));
 	for (unsigned long i = 1; i <= 50; i++) {
@@ -225,8 +234,8 @@ TEST_F_TIMEOUT(vmload, is_put_when_a_signal_ends_its_sleep, TIMEOUT)
 	close(to[1]);
 }
 
-/* That this was put to the test at all, and stock is stock. */
-TEST_F_TIMEOUT(vmload, is_counted, TIMEOUT)
+/* With deferral, exits in the kernel execute no VMLOAD and VMSAVE.  Stock counts nothing. */
+TEST_F_TIMEOUT(vmload, loads_and_saves_are_counted, TIMEOUT)
 {
 	bool deferred = kvm_uses_uret() && !access("/sys/module/kvm_amd", F_OK);
 	long long loaded = counted(self->cpu, "loaded"), saved = counted(self->cpu, "saved");
@@ -239,7 +248,7 @@ TEST_F_TIMEOUT(vmload, is_counted, TIMEOUT)
 		ASSERT_EQ(0, loaded);
 		return;
 	}
-	/* Not for each of the exits that the kernel handles. */
+	/* Some per step, not one per exit that the kernel handles. */
 	ASSERT_GE(loaded, 20);
 	ASSERT_LE(loaded, 20 * 10);
 	ASSERT_GE(saved, 20);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A stand-in for those parts of the kernel crate that the rule files use, for tests on the host.
+//! A stand-in for the parts of the kernel crate that the rule files use, for tests on the host.
 //!
-//! Everything is of one thread: KUnit in the kernel runs the same tests with the real crate.
+//! For one thread only. In the kernel, KUnit runs the same tests with the real crate.
 
 pub use uret_unit_macros as macros;
 
@@ -20,7 +20,7 @@ pub mod error {
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Error(i32);
 
-    /// As in the kernel crate.
+    /// `kernel::error::Result`.
     pub type Result<T = (), E = Error> = core::result::Result<T, E>;
 
     /// The error numbers.
@@ -37,7 +37,7 @@ pub mod error {
     }
 }
 
-/// A module of the kernel.
+/// `kernel::ThisModule`.
 pub struct ThisModule;
 
 /// `kernel::Module`.
@@ -46,7 +46,7 @@ pub trait Module: Sized {
     fn init(module: &'static ThisModule) -> error::Result<Self>;
 }
 
-/// Declares nothing.
+/// `kernel::module!`, which declares nothing here.
 #[macro_export]
 macro_rules! module {
     ($($tokens:tt)*) => {};
@@ -59,7 +59,7 @@ pub const GFP_KERNEL: () = ();
 pub struct KBox<T>(Box<T>);
 
 impl<T> KBox<T> {
-    /// Allocates.
+    /// Allocates memory for `value`; the flags have no effect.
     pub fn new(value: T, _flags: ()) -> error::Result<Self> {
         Ok(Self(Box::new(value)))
     }
@@ -88,7 +88,7 @@ pub mod sync {
         pub struct Relaxed;
         pub struct Release;
 
-        /// A value of one thread.
+        /// An atomic variable, for one thread: the orderings have no effect.
         pub struct Atomic<T>(Cell<T>);
 
         impl<T: Copy> Atomic<T> {
@@ -117,7 +117,7 @@ pub mod sync {
 pub mod percpu {
     use core::cell::Cell;
 
-    /// A bitmap of one thread.
+    /// A bitmap of a CPU, for one thread.
     pub struct LocalMask(Cell<usize>);
 
     impl LocalMask {

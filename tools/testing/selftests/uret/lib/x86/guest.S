@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The guest of the uret kselftests: a long-mode program that does one kind of
- * thing N times, and after each looks at the registers that only it may have.
+ * The guest of the uret kselftests: a long-mode program that executes one operation N
+ * times, and checks the guest's registers after each.
  *
- *	rdi	what to do: GUEST_*
+ *	rdi	the operation, GUEST_*
  *	rsi	N
- *	rbp	how long GUEST_HLT lasts, in ticks of KVM's APIC bus
- *	r10	not 0: leave the looking out, for measurements
- *	r12	what TSC_AUX should be
- *	r13	what KERNEL_GS_BASE should be; grows
- *	r14	what SYSCALL should lead to: handler | flags left | CS << 32
+ *	rbp	the length of GUEST_HLT, in ticks of KVM's APIC bus
+ *	r10	not 0: do not check registers, for measurements
+ *	r12	the expected TSC_AUX
+ *	r13	the expected KERNEL_GS_BASE, which changes after each operation
+ *	r14	the expected result of SYSCALL: handler | remaining flags | CS << 32
  *
- * It runs at address GUEST_CODE, to which it is copied, in ring 0.
+ * On a mismatch, guest_failed() in vm.c reads the expected and the actual value from registers.
+ *
+ * The program is copied to address GUEST_CODE, and runs in ring 0.
  */
 #include "guest.h"
 #include "marker.h"
@@ -28,7 +30,7 @@
 #define EFER		0xc0000080
 #define EFER_SCE	0
 
-/* Flags that do nothing here; DF would do, but not in all emulators. */
+/* Flags without an effect in this program.  DF does not work in all emulators. */
 #define AC_AND_ID	0x240000
 
 	.macro	wrmsr_eax msr, value
@@ -92,7 +94,7 @@ guest_start:
 	orq	%rdx, %rax
 	cmpq	%r13, %rax
 	jne	8f
-	/* Another value each time, so that an old one shows. */
+	/* Set another value each time, to detect stale values. */
 	addq	$8, %r13
 	movl	%r13d, %eax
 	movq	%r13, %rdx
@@ -112,7 +114,7 @@ guest_start:
 	decq	%rsi
 	jmp	1b
 10:
-	/* What it sets is there at once ... */
+	/* A new TSC_AUX is effective at once ... */
 	movb	$GUEST_BAD_TSC_AUX, %bl
 	movl	$TSC_AUX, %ecx
 	leal	1(%r12), %eax
@@ -127,7 +129,7 @@ guest_start:
 	xorl	%edx, %edx
 	wrmsr
 
-	/* ... or when it has a use for it again: the other handler, 1 for 2 or 2 for 1. */
+	/* ... and a new LSTAR, with the other handler, once SYSCALL is enabled again. */
 	movl	$EFER, %ecx
 	rdmsr
 	btrl	$EFER_SCE, %eax
@@ -147,7 +149,7 @@ guest_start:
 	rdmsr
 	btsl	$EFER_SCE, %eax
 	wrmsr
-	movb	$GUEST_BAD_SYSCALL, %bl
+	movb	$GUEST_BAD_LSTAR, %bl
 	pushfq
 	syscall
 	popfq
@@ -160,7 +162,7 @@ guest_start:
 	wrmsr
 	jmp	4b
 8:
-	movq	%rax, %r15
+	movq	%rax, %rdx
 	movb	%bl, %al
 	outb	%al, $GUEST_PORT_BAD
 9:
@@ -184,8 +186,9 @@ guest_syscall_2:
 	jmp	*%rcx
 
 /*
- * An interrupt that comes before the HLT must not let it wait for another one.
- * An exit may end STI's protection against that: not all emulators keep it.
+ * An interrupt that arrives before HLT must end the wait, too: guest_irq skips HLT then.
+ * The interrupt shadow of STI does not suffice, as not all emulators keep the shadow across
+ * an exit.
  */
 idle:
 	sti

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * A guest that reports all registers that VMLOAD loads, sets them, stays in the guest
- * and the kernel for a while, and reports them again.
+ * A guest that reports all registers of the VMLOAD/VMSAVE state, sets the registers, executes
+ * exits that the kernel handles, and reports the registers again.
  *
  *	rdi	struct guest_regs
- *	rsi	how many exits that the kernel handles come in between
- *	r10	not 0: shut down then
+ *	rsi	the number of exits
+ *	r10	not 0: shut down at the end
  */
 #include "guest.h"
 #include "guest_regs.h"
 
-	/* Stores them from \offset(%rdi). */
+	/* Store all registers in the array at \offset(%rdi). */
 	.macro	report offset
 	leaq	msrs(%rip), %r8
 	xorl	%r9d, %r9d
@@ -39,7 +39,7 @@
 guest_regs_start:
 	report	GUEST_FOUND
 
-	/* The selectors first, as these set the bases. */
+	/* The selectors first, as a write to a selector changes the base. */
 	movl	GUEST_SET + 8 * GUEST_FS(%rdi), %eax
 	movl	%eax, %fs
 	movl	GUEST_SET + 8 * GUEST_GS(%rdi), %eax
@@ -70,7 +70,7 @@ guest_regs_start:
 	lidt	no_idt(%rip)
 	ud2
 4:
-	/* Nothing is there: KVM emulates this, and must know the FS base. */
+	/* No memory is mapped there: KVM emulates the access, and must use the current FS base. */
 	movb	%fs:0, %al
 5:
 	outb	%al, $GUEST_PORT_DONE

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What guest_regs.S and its VM have to agree on: an array of registers, three times. */
+/* The memory that guest_regs.S and the VM in regs_vm.c share: three arrays of registers. */
 #ifndef URET_GUEST_REGS_H
 #define URET_GUEST_REGS_H
 
-/* MSRs, in the order of the table there, and then the selectors. */
+/* MSRs in the order of the table in guest_regs.S, then the selectors. */
 #define GUEST_FS_BASE		0
 #define GUEST_GS_BASE		1
 #define GUEST_KERNEL_GS_BASE	2
@@ -29,9 +29,9 @@
 #include <stdint.h>
 
 struct guest_regs {
-	uint64_t found[GUEST_NR_REGS];	/* what was there when it began */
-	uint64_t set[GUEST_NR_REGS];	/* what it shall set */
-	uint64_t kept[GUEST_NR_REGS];	/* what is there in the end */
+	uint64_t found[GUEST_NR_REGS];	/* the values at the start */
+	uint64_t set[GUEST_NR_REGS];	/* the values for the guest to set */
+	uint64_t kept[GUEST_NR_REGS];	/* the values at the end */
 };
 
 extern const char guest_regs_start[], guest_regs_end[];

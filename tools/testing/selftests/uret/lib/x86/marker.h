@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * A NOP that nothing else uses, which tells an emulator's plugin what is going
- * on: nopl with a displacement of "urt" and a letter.
+ * Markers for the plugin of an emulator (tools/uret/plugin): a NOP that no other code uses,
+ * nopl with a displacement of "urt" and a letter.
  *
  *	'B'	a scenario begins
- *	'S'	a sample starts here
- *	'O'	an operation is complete: a sample ends, and the next starts
+ *	'S'	a sample starts
+ *	'O'	an operation is complete: a sample ends, and the next sample starts
  *	'E'	the scenario ends
  */
 #ifndef URET_MARKER_H

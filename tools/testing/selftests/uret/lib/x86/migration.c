@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -12,14 +13,14 @@
 #include "migration.h"
 
 /*
- * No multiple of the tick: a tick during a turn may kick the idle load balancer, and at one
- * phase each turn would have a tick.
+ * Not a multiple of the tick: a tick during a turn may kick the idle load balancer, and with a
+ * multiple, all turns would have a tick if one has.
  */
 #define TURN_NS		10300000LL
 
 int migration_create(struct migration *m)
 {
-	m->wrong = NULL;
+	m->error = NULL;
 	m->mark_wake_up = false;
 	if (vm_create(&m->vm, 1) || vm_run(&m->vm, GUEST_HLT, 1))
 		return -1;
@@ -61,17 +62,20 @@ static void take_turn(struct migration *m, int cpu, int turn)
 
 	sleep_until(&m->start, turn);
 	if (turn && (guest_turns(m, &turns) || turns != 1)) {
-		m->wrong = "the guest has not had its turn";
+		snprintf(m->message, sizeof(m->message),
+			 "turn %d: expected 1 turn of the guest, got %llu", turn,
+			 (unsigned long long)turns);
+		m->error = m->message;
 		return;
 	}
 	CPU_ZERO(&set);
 	CPU_SET(cpu, &set);
 	if (sched_setaffinity(m->tid, sizeof(set), &set))
-		m->wrong = "cannot move the vCPU";
+		m->error = "cannot move the vCPU";
 	if (m->mark_wake_up)
 		marker('S');
 	if (write(m->irq_fd, &one, sizeof(one)) != sizeof(one))
-		m->wrong = "cannot wake the vCPU";
+		m->error = "cannot wake the vCPU";
 }
 
 void migration_wake(struct migration *m, int cpu, int turns)
@@ -79,12 +83,12 @@ void migration_wake(struct migration *m, int cpu, int turns)
 	uint64_t last;
 
 	if (host_pin(cpu))
-		m->wrong = "cannot pin a waker";
-	for (int turn = cpu; turn < turns && !m->wrong; turn += 2)
+		m->error = "cannot pin a waker";
+	for (int turn = cpu; turn < turns && !m->error; turn += 2)
 		take_turn(m, cpu, turn);
-	/* The one that wakes last takes what the guest has said last. */
+	/* The waker of the last turn waits for the end of that turn. */
 	if ((turns - 1) % 2 == cpu && guest_turns(m, &last))
-		m->wrong = "the guest has not had its last turn";
+		m->error = "expected a last turn of the guest, got none";
 }
 
 void migration_destroy(struct migration *m)

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * A vCPU that sleeps, and wakes on the other one of two CPUs in turn.
+ * A vCPU that sleeps, and wakes up on CPU 0 and CPU 1 in turn.
  *
- * A waker on each CPU is woken by its own timer, moves the sleeping vCPU to its CPU, and
- * sends an interrupt to the guest. So no wake-up takes an IPI, and only kernel threads run
- * on the CPU that the vCPU has left.
+ * The waker of each CPU wakes up by a timer, moves the sleeping vCPU to the CPU of the waker,
+ * and sends an interrupt to the guest.  No wake-up needs an IPI, and only kernel threads run on
+ * the CPU that the vCPU has left.
  */
 #ifndef URET_MIGRATION_H
 #define URET_MIGRATION_H
@@ -17,32 +17,33 @@
 
 struct migration {
 	struct vm vm;
-	/* The vCPU's thread, which does GUEST_TURN_2 when the wakers start. */
+	/* The thread of the vCPU, which must run GUEST_TURN_2 when the wakers start. */
 	volatile pid_t tid;
 	int irq_fd, turn_fd;
 	/* Start a sample at each wake-up, see marker.h. */
 	bool mark_wake_up;
-	/* When the first turn is. */
+	/* The time of the first turn. */
 	struct timespec start;
-	/* What went wrong. */
-	const char *volatile wrong;
+	/* An error message, or NULL. */
+	const char *volatile error;
+	char message[64];
 };
 
 /*
- * migration_create() - make the VM, and let its guest turn its APIC on
+ * migration_create() - create the VM, and let the guest enable its APIC
  *
- * Return: 0, or -1 with m->vm.error saying why.
+ * Return: 0, or -1 with an error message in m->vm.error.
  */
 int migration_create(struct migration *m);
 
-/* Sets the time of the first turn, for wakers that start in the next second. */
+/* Set the time of the first turn to one second from now; start the wakers before that. */
 void migration_start(struct migration *m);
 
 /*
- * migration_wake() - wake the vCPU on a CPU, every other turn
- * @m: made by migration_create()
+ * migration_wake() - wake the vCPU on a CPU at every other turn
+ * @m: from migration_create()
  * @cpu: 0 or 1
- * @turns: how many there are, of both CPUs
+ * @turns: the number of turns of both CPUs
  */
 void migration_wake(struct migration *m, int cpu, int turns);
 

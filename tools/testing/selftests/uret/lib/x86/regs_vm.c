@@ -10,16 +10,16 @@
 
 #define CODE	0x10000UL
 #define REGS	0x18000UL
-#define GDT	0x4000UL	/* where vm_create() has put it */
+#define GDT	0x4000UL	/* as in vm.c */
 
-/* Two LDTs and two TSSs, behind the segments that are there. */
+/* Two LDTs and two TSSs, after the segments of vm.c. */
 #define FIRST_LDT	0x30
 #define FIRST_TSS	0x50
 #define GDT_END		0x70
 #define LDT_LIMIT	0xfff
 #define TSS_LIMIT	0x6f
 
-/* Not memory, but mapped. */
+/* Mapped by the guest, without memory behind. */
 #define MMIO	0x10000000UL
 
 static const struct {
@@ -45,35 +45,36 @@ struct some_msrs {
 	struct kvm_msr_entry entries[REGS_NR_MSRS];
 };
 
-static int fail(struct regs_vm *vm, const char *what)
+static int fail(struct regs_vm *vm, const char *call)
 {
-	snprintf(vm->vm.error, sizeof(vm->vm.error), "%s: %s", what, strerror(errno));
+	snprintf(vm->vm.error, sizeof(vm->vm.error), "%s: %s", call, strerror(errno));
 	return -1;
 }
 
-static int differs(struct regs_vm *vm, const char *what, int reg, uint64_t value, uint64_t wanted)
+static int mismatch(struct regs_vm *vm, const char *source, int reg, uint64_t expected,
+		    uint64_t got)
 {
-	snprintf(vm->vm.error, sizeof(vm->vm.error), "%s: %s is %#llx, not %#llx", what,
-		 names[reg].name, (unsigned long long)value, (unsigned long long)wanted);
+	snprintf(vm->vm.error, sizeof(vm->vm.error), "%s: %s: expected %#llx, got %#llx", source,
+		 names[reg].name, (unsigned long long)expected, (unsigned long long)got);
 	return -1;
 }
 
-/* All are canonical, and none is like another, nor like the same of another set. */
+/* All values are canonical and distinct, also from the values of other sets. */
 static uint64_t value_of(unsigned int set, int reg)
 {
-	uint64_t some = (uint64_t)set * 0x1010 + reg * 0x10 + 8;
+	uint64_t offset = (uint64_t)set * 0x1010 + reg * 0x10 + 8;
 
 	switch (reg) {
 	case GUEST_FS_BASE:
-		return MMIO + some;
+		return MMIO + offset;
 	case GUEST_GS_BASE:
 	case GUEST_LSTAR:
 	case GUEST_CSTAR:
-		return 0xffff900000000000ULL + some;
+		return 0xffff900000000000ULL + offset;
 	case GUEST_KERNEL_GS_BASE:
-		return 0x00007e0000000000ULL + some;
+		return 0x00007e0000000000ULL + offset;
 	case GUEST_STAR:
-		return 0x0023001000000000ULL + some;
+		return 0x0023001000000000ULL + offset;
 	case GUEST_FS:
 		return set % 2 ? 0x10 : 0x20;
 	case GUEST_GS:
@@ -83,7 +84,7 @@ static uint64_t value_of(unsigned int set, int reg)
 	case GUEST_TR:
 		return FIRST_TSS + set % 2 * 0x10;
 	default:
-		return some & 0xffff;
+		return offset & 0xffff;
 	}
 }
 
@@ -101,7 +102,7 @@ static void set_descriptor(struct regs_vm *vm, int selector, int type, uint64_t 
 	gdt[selector / 8 + 1] = base >> 32;
 }
 
-/* LTR wants TSSs that are not busy, and makes them so. */
+/* LTR needs a TSS that is not busy, and marks the TSS as busy. */
 static void set_descriptors(struct regs_vm *vm)
 {
 	for (int i = 0; i < 2; i++) {
@@ -156,47 +157,47 @@ int regs_vm_create(struct regs_vm *vm)
 	return 0;
 }
 
-static int compare(struct regs_vm *vm, const char *what, const uint64_t *values,
-		   const uint64_t *wanted)
+static int compare(struct regs_vm *vm, const char *source, const uint64_t *values,
+		   const uint64_t *expected)
 {
 	for (int i = 0; i < GUEST_NR_REGS; i++)
-		if (values[i] != wanted[i])
-			return differs(vm, what, i, values[i], wanted[i]);
+		if (values[i] != expected[i])
+			return mismatch(vm, source, i, expected[i], values[i]);
 	return 0;
 }
 
-static int compare_segment(struct regs_vm *vm, const char *what, int reg,
+static int compare_segment(struct regs_vm *vm, const char *source, int reg,
 			   const struct kvm_segment *segment, uint64_t base, uint32_t limit)
 {
 	if (segment->selector != vm->expected[reg])
-		return differs(vm, what, reg, segment->selector, vm->expected[reg]);
+		return mismatch(vm, source, reg, vm->expected[reg], segment->selector);
 	if (segment->base != base)
-		return differs(vm, what, reg, segment->base, base);
+		return mismatch(vm, source, reg, base, segment->base);
 	if (segment->limit != limit)
-		return differs(vm, what, reg, segment->limit, limit);
+		return mismatch(vm, source, reg, limit, segment->limit);
 	return 0;
 }
 
-static int compare_sregs(struct regs_vm *vm, const char *what, const struct kvm_sregs *sregs)
+static int compare_sregs(struct regs_vm *vm, const char *source, const struct kvm_sregs *sregs)
 {
-	const uint64_t *wanted = vm->expected;
+	const uint64_t *expected = vm->expected;
 
-	return compare_segment(vm, what, GUEST_FS, &sregs->fs, wanted[GUEST_FS_BASE], ~0U) ||
-	       compare_segment(vm, what, GUEST_GS, &sregs->gs, wanted[GUEST_GS_BASE], ~0U) ||
-	       compare_segment(vm, what, GUEST_LDTR, &sregs->ldt, base_of(wanted[GUEST_LDTR]),
+	return compare_segment(vm, source, GUEST_FS, &sregs->fs, expected[GUEST_FS_BASE], ~0U) ||
+	       compare_segment(vm, source, GUEST_GS, &sregs->gs, expected[GUEST_GS_BASE], ~0U) ||
+	       compare_segment(vm, source, GUEST_LDTR, &sregs->ldt, base_of(expected[GUEST_LDTR]),
 			       LDT_LIMIT) ||
-	       compare_segment(vm, what, GUEST_TR, &sregs->tr, base_of(wanted[GUEST_TR]),
+	       compare_segment(vm, source, GUEST_TR, &sregs->tr, base_of(expected[GUEST_TR]),
 			       TSS_LIMIT) ? -1 : 0;
 }
 
-/* What KVM says of the registers, in an exit to user space and when it is asked. */
-static int ask(struct regs_vm *vm)
+/* Check the values that KVM returns, in kvm_run and by ioctls. */
+static int compare_ioctls(struct regs_vm *vm)
 {
 	const struct kvm_run *run = vm->vm.run;
 	uint64_t values[GUEST_NR_REGS];
 	struct kvm_sregs sregs;
 
-	if (run->kvm_valid_regs && compare_sregs(vm, "the exit", &run->s.regs.sregs))
+	if (run->kvm_valid_regs && compare_sregs(vm, "kvm_run", &run->s.regs.sregs))
 		return -1;
 	if (ioctl(vm->vm.vcpu_fd, KVM_GET_SREGS, &sregs))
 		return fail(vm, "KVM_GET_SREGS");
@@ -219,14 +220,15 @@ static int run(struct regs_vm *vm)
 		}
 		if (run->exit_reason == KVM_EXIT_MMIO && !emulated) {
 			if (run->mmio.phys_addr != vm->expected[GUEST_FS_BASE])
-				return differs(vm, "emulation", GUEST_FS_BASE, run->mmio.phys_addr,
-					       vm->expected[GUEST_FS_BASE]);
+				return mismatch(vm, "emulation", GUEST_FS_BASE,
+						vm->expected[GUEST_FS_BASE], run->mmio.phys_addr);
 			emulated = true;
 			continue;
 		}
 		if (run->exit_reason == KVM_EXIT_IO && emulated)
 			return 0;
-		snprintf(vm->vm.error, sizeof(vm->vm.error), "exit reason %u", run->exit_reason);
+		snprintf(vm->vm.error, sizeof(vm->vm.error), "expected %s, got exit reason %u",
+			 emulated ? "KVM_EXIT_IO" : "KVM_EXIT_MMIO", run->exit_reason);
 		return -1;
 	}
 }
@@ -255,10 +257,10 @@ int regs_vm_step(struct regs_vm *vm, unsigned int set, unsigned int exits)
 	memcpy(before, vm->expected, sizeof(before));
 	if (prepare(vm, set, exits, false))
 		return -1;
-	if (run(vm) || (known && compare(vm, "the guest finds", vm->regs->found, before)) ||
-	    compare(vm, "the guest has set", vm->regs->kept, vm->expected))
+	if (run(vm) || (known && compare(vm, "guest, at the start", vm->regs->found, before)) ||
+	    compare(vm, "guest, after the exits", vm->regs->kept, vm->expected))
 		return -1;
-	return ask(vm);
+	return compare_ioctls(vm);
 }
 
 int regs_vm_shut_down(struct regs_vm *vm, unsigned int set, unsigned int exits)
@@ -270,7 +272,8 @@ int regs_vm_shut_down(struct regs_vm *vm, unsigned int set, unsigned int exits)
 	if (ioctl(vm->vm.vcpu_fd, KVM_RUN, 0))
 		return fail(vm, "KVM_RUN");
 	if (vm->vm.run->exit_reason != KVM_EXIT_SHUTDOWN) {
-		snprintf(vm->vm.error, sizeof(vm->vm.error), "exit reason %u",
+		snprintf(vm->vm.error, sizeof(vm->vm.error),
+			 "expected KVM_EXIT_SHUTDOWN, got exit reason %u",
 			 vm->vm.run->exit_reason);
 		return -1;
 	}
@@ -278,7 +281,7 @@ int regs_vm_shut_down(struct regs_vm *vm, unsigned int set, unsigned int exits)
 		return -1;
 	for (int i = 0; i < REGS_NR_MSRS; i++)
 		if (msrs[i])
-			return differs(vm, "after a shutdown", i, msrs[i], 0);
+			return mismatch(vm, "after a shutdown", i, 0, msrs[i]);
 	return 0;
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* A VM whose guest reports and sets all registers that VMLOAD loads, see guest_regs.S. */
+/* A VM with a guest that reports and sets the VMLOAD/VMSAVE state, see guest_regs.S. */
 #ifndef URET_REGS_VM_H
 #define URET_REGS_VM_H
 
@@ -13,12 +13,12 @@
 struct regs_vm {
 	struct vm vm;
 	struct guest_regs *regs;
-	/* What the guest must find, if anything is known. */
+	/* The values that the guest must find, if known. */
 	uint64_t expected[GUEST_NR_REGS];
 	bool known;
 };
 
-/* All that another KVM has to know to go on. */
+/* The state to restore in a VM of another KVM. */
 struct regs_state {
 	struct kvm_sregs sregs;
 	uint64_t msrs[REGS_NR_MSRS];
@@ -26,19 +26,19 @@ struct regs_state {
 };
 
 /*
- * Each returns 0, or -1 with vm.error saying why.
+ * Each function returns 0, or -1 with an error message in vm.error.
  *
- * regs_vm_step() lets the guest report what it finds, set the values of set number
- * @set, from 1, all distinct and none 0, and report them again after some exits
- * that the kernel handles. Both must be right, and what KVM says of them, too.
+ * regs_vm_step() lets the guest report the registers, set the values of set number @set, from 1,
+ * and report the registers again after @exits exits that the kernel handles.  All values are
+ * distinct, and none is 0.  Checks both reports, and the values that KVM returns.
  */
 int regs_vm_create(struct regs_vm *vm);
 int regs_vm_step(struct regs_vm *vm, unsigned int set, unsigned int exits);
 
-/* Lets the guest do so, and shut down. KVM has reset all registers then. On SVM only. */
+/* As regs_vm_step(), but the guest shuts down, and KVM must have reset the registers. SVM only. */
 int regs_vm_shut_down(struct regs_vm *vm, unsigned int set, unsigned int exits);
 
-/* Sets the values of @set from outside: the guest must find them. */
+/* Set the values of @set by ioctls: the guest must find these values in the next step. */
 int regs_vm_set(struct regs_vm *vm, unsigned int set);
 
 int regs_vm_save(struct regs_vm *vm, struct regs_state *state);

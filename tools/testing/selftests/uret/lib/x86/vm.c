@@ -34,9 +34,16 @@
 #define EFLAGS_AC	0x40000ULL
 #define EFLAGS_ID	0x200000ULL
 
-static int fail(struct vm *vm, const char *what)
+static int fail(struct vm *vm, const char *call)
 {
-	snprintf(vm->error, sizeof(vm->error), "%s: %s", what, strerror(errno));
+	snprintf(vm->error, sizeof(vm->error), "%s: %s", call, strerror(errno));
+	return -1;
+}
+
+static int mismatch(struct vm *vm, const char *name, uint64_t expected, uint64_t got)
+{
+	snprintf(vm->error, sizeof(vm->error), "guest: %s: expected %#llx, got %#llx", name,
+		 (unsigned long long)expected, (unsigned long long)got);
 	return -1;
 }
 
@@ -156,7 +163,7 @@ static int create(struct vm *vm, int values, int kvm_fd)
 	vm->vm_fd = ioctl(kvm_fd, KVM_CREATE_VM, 0);
 	if (vm->vm_fd < 0)
 		return fail(vm, "KVM_CREATE_VM");
-	/* Intel may want three pages to itself. */
+	/* Three pages that VMX may need, see KVM_SET_TSS_ADDR in Documentation/virt/kvm/api.rst. */
 	if (ioctl(vm->vm_fd, KVM_SET_TSS_ADDR, 0xfffbd000))
 		return fail(vm, "KVM_SET_TSS_ADDR");
 	if (ioctl(vm->vm_fd, KVM_CREATE_IRQCHIP))
@@ -224,7 +231,7 @@ int vm_turn_fd(struct vm *vm)
 	return vm->turn_fd;
 }
 
-/* Edge-triggered, to this CPU, and not masked. */
+/* Set up the pin: edge-triggered, to the only CPU, not masked. */
 static int set_ioapic(struct vm *vm)
 {
 	struct kvm_irqchip chip = { .chip_id = KVM_IRQCHIP_IOAPIC };
@@ -280,34 +287,38 @@ int vm_connect_ring(struct vm *const *vms, int nr)
 
 static int guest_failed(struct vm *vm)
 {
-	static const char *const names[] = {
-		[GUEST_BAD_TSC_AUX] = "TSC_AUX",
-		[GUEST_BAD_KERNEL_GS_BASE] = "KERNEL_GS_BASE",
-		[GUEST_BAD_SYSCALL] = "STAR, LSTAR or FMASK",
-	};
 	uint8_t code = *((uint8_t *)vm->run + vm->run->io.data_offset);
 	struct kvm_regs regs;
 
-	if (code == GUEST_BAD_KERNEL_GS_BASE && !ioctl(vm->vcpu_fd, KVM_GET_REGS, &regs)) {
-		snprintf(vm->error, sizeof(vm->error),
-			 "the guest's KERNEL_GS_BASE is %#llx, not %#llx", regs.r15, regs.r13);
+	if (ioctl(vm->vcpu_fd, KVM_GET_REGS, &regs))
+		return fail(vm, "KVM_GET_REGS");
+	switch (code) {
+	case GUEST_BAD_TSC_AUX:
+		return mismatch(vm, "TSC_AUX", regs.r12, regs.rcx);
+	case GUEST_BAD_KERNEL_GS_BASE:
+		return mismatch(vm, "KERNEL_GS_BASE", regs.r13, regs.rdx);
+	case GUEST_BAD_SYSCALL:
+		return mismatch(vm, "SYSCALL: handler | flags | CS << 32", regs.r14, regs.r15);
+	case GUEST_BAD_LSTAR:
+		/* The other handler: 1 for 2, or 2 for 1.  guest.S has XORed r15 with r14. */
+		return mismatch(vm, "LSTAR: handler", (regs.r14 & 0xff) ^ 3,
+				(regs.r15 ^ regs.r14) & 0xff);
+	default:
+		snprintf(vm->error, sizeof(vm->error), "guest: unknown failure %u", code);
 		return -1;
 	}
-	snprintf(vm->error, sizeof(vm->error), "the guest's %s is not its own",
-		 code < ARRAY_SIZE(names) && names[code] ? names[code] : "register");
-	return -1;
 }
 
-int vm_run(struct vm *vm, int what, uint64_t times)
+int vm_run(struct vm *vm, int op, uint64_t times)
 {
 	struct kvm_regs regs = {
 		.rip = GUEST_CODE, .rsp = STACK, .rflags = 2,
-		.rdi = what, .rsi = times, .rbp = vm->timer, .r10 = vm->lean,
+		.rdi = op, .rsi = times, .rbp = vm->timer, .r10 = vm->lean,
 		.r12 = vm->tsc_aux, .r13 = vm->kernel_gs_base, .r14 = vm->syscall,
 	};
 	struct kvm_mp_state runnable = { .mp_state = KVM_MP_STATE_RUNNABLE };
 
-	/* One that was stopped in its sleep would go on with that. */
+	/* A vCPU that was stopped while halted would still be halted. */
 	if (ioctl(vm->vcpu_fd, KVM_SET_MP_STATE, &runnable))
 		return fail(vm, "KVM_SET_MP_STATE");
 	if (ioctl(vm->vcpu_fd, KVM_SET_REGS, &regs))
@@ -322,8 +333,8 @@ int vm_run(struct vm *vm, int what, uint64_t times)
 			return fail(vm, "KVM_RUN");
 		}
 		if (vm->run->exit_reason != KVM_EXIT_IO) {
-			snprintf(vm->error, sizeof(vm->error), "exit reason %u",
-				 vm->run->exit_reason);
+			snprintf(vm->error, sizeof(vm->error),
+				 "expected KVM_EXIT_IO, got exit reason %u", vm->run->exit_reason);
 			return -1;
 		}
 		switch (vm->run->io.port) {
@@ -342,7 +353,7 @@ int vm_run(struct vm *vm, int what, uint64_t times)
 
 void vm_destroy(struct vm *vm)
 {
-	/* A mapping would keep the VM. */
+	/* A mapping of the vCPU holds a reference to the VM. */
 	if (vm->run && vm->run != MAP_FAILED)
 		munmap(vm->run, vm->run_size);
 	if (vm->turn_fd >= 0)

@@ -3,8 +3,8 @@
 //! Deferred FS and GS: the restore waits while kernel threads run.
 //!
 //! A kernel thread uses neither FS nor the GS of user mode, so that a CPU that runs only kernel
-//! threads can keep the values of a task, or of the guest of a task. This is the interface for the
-//! owner of such values; `__switch_to()` does the rest.
+//! threads can keep the values of a task, or of the guest of a task. The code that has loaded the
+//! values uses this interface; `__switch_to()` calls the code back for the restore.
 //!
 //! States:
 //!
@@ -17,7 +17,7 @@
 //! - [`defer()`](LazyFsgs::defer): free to deferred.
 //! - [`cancel()`](LazyFsgs::cancel): deferred to free, by the task.
 //! - Restore, by the callback: deferred to free, as another user task is switched in on CPU n.
-//! - [`flush()`]: the same, as another reason requires the restore.
+//! - [`flush()`]: deferred to free, by the callback, for another reason.
 //! - [`take()`](LazyFsgs::take): deferred to free, by the task on another CPU; without the callback
 //!   if memory has all values.
 //!
@@ -32,22 +32,25 @@ use crate::{
     types::Opaque, //
 };
 
-/// The FS and GS of a task, whose restore can be deferred on a CPU.
+/// FS and GS of a task, with a restore that can be deferred on a CPU.
 #[repr(transparent)]
 pub struct LazyFsgs(Opaque<bindings::lazy_fsgs>);
 
-// SAFETY: `cpu` is accessed atomically. `defer()` writes `task`, and its caller guarantees that no
-// CPU has the values; `restore` and `save` do not change while the values are deferred.
+// SAFETY: `cpu` is accessed atomically. Only `defer()` writes `task`, and the caller of `defer()`
+// guarantees that no CPU has the values. `restore` and `save` do not change while the values are
+// deferred.
 unsafe impl Sync for LazyFsgs {}
 
-/// The C type of the callback that restores FS and GS of the task, for another task.
+/// The C type of the callback that restores FS and GS of the task that has deferred the restore.
 ///
-/// Called with interrupts disabled, possibly in the middle of a context switch.
+/// The second argument is the user task that is switched in, or the current task if another reason
+/// requires the restore. Called with interrupts disabled, possibly in the middle of a context
+/// switch.
 pub type Restore = unsafe extern "C" fn(*mut bindings::lazy_fsgs, *mut bindings::task_struct);
 
-/// The C type of the function that restores LDTR and TR without access to the task.
+/// The C type of the function that restores LDTR and TR without the task, which may have exited.
 ///
-/// Called in the context of [`Restore`].
+/// Called in the same context as [`Restore`].
 pub type RestoreTables = unsafe extern "C" fn();
 
 impl LazyFsgs {
@@ -55,22 +58,24 @@ impl LazyFsgs {
     ///
     /// # Safety
     ///
-    /// `ptr` must point to a valid `lazy_fsgs` for `'a`, that only functions of the C header access.
+    /// `ptr` must point to a valid `lazy_fsgs` for `'a`. Only functions of the C header may access
+    /// the `lazy_fsgs`.
     #[inline]
     pub unsafe fn from_raw<'a>(ptr: *mut bindings::lazy_fsgs) -> &'a Self {
-        // SAFETY: The caller guarantees the pointer; the type is transparent.
+        // SAFETY: The caller guarantees that `ptr` is valid for `'a`; the type is transparent.
         unsafe { &*ptr.cast() }
     }
 
-    /// Initializes a `lazy_fsgs` to the free state. The C code that owns it may set `save`
-    /// afterwards.
+    /// Initializes a `lazy_fsgs` to the free state. The C code that owns the `lazy_fsgs` may set
+    /// `save` afterwards.
     ///
     /// # Safety
     ///
-    /// `ptr` must be valid for writes, and must not be deferred on a CPU. `restore` must do as
-    /// [`Restore`] says whenever it is called with this pointer.
+    /// - `ptr` must be valid for writes, and no CPU may have the values.
+    /// - `restore` must restore FS and GS, as [`Restore`] says, whenever `restore` is called with
+    ///   `ptr`.
     pub unsafe fn init(ptr: *mut bindings::lazy_fsgs, restore: Restore) {
-        // SAFETY: The caller guarantees the pointer.
+        // SAFETY: The caller guarantees that `ptr` is valid for writes.
         unsafe {
             ptr.write(bindings::lazy_fsgs {
                 task: core::ptr::null_mut(),
@@ -90,19 +95,19 @@ impl LazyFsgs {
 
     /// Defers the restore on this CPU when the current task is scheduled out.
     ///
-    /// With `saved`, memory has all values of the registers. With `restore_tables`, LDTR and TR may
-    /// be a guest's.
+    /// - `saved`: memory has all values of the registers.
+    /// - `restore_tables`: LDTR and TR may be a guest's, and this function restores the host's.
     ///
     /// # Safety
     ///
     /// - The state must be free.
-    /// - The current task must be a user task whose thread struct holds FS and GS. DS and ES must be
-    ///   the task's, and without `restore_tables` LDTR and TR must be so, too.
-    /// - With `restore_tables`, interrupts must use no stacks of the TSS.
-    /// - `user_return_notifier_enable()` must have been called, and must not be undone before all
-    ///   CPUs have restored.
-    /// - The deferral must be cancelled, or the values taken, before they are freed, and before the
-    ///   task runs in user mode or exits.
+    /// - The current task must be a user task, and the thread struct must hold FS and GS. DS and ES
+    ///   must be the task's. Without `restore_tables`, LDTR and TR must be the host's.
+    /// - With `restore_tables`, exceptions must use no interrupt stacks while TR is a guest's.
+    /// - `user_return_notifier_enable()` must have been called, and
+    ///   `user_return_notifier_disable()` must not be called before all CPUs have restored.
+    /// - The deferral must be cancelled, or the values taken, before the `lazy_fsgs` is freed, and
+    ///   before the task runs in user mode or exits.
     #[inline]
     pub unsafe fn defer(
         &self,
@@ -110,7 +115,8 @@ impl LazyFsgs {
         saved: bool,
         restore_tables: Option<RestoreTables>,
     ) {
-        // SAFETY: The caller guarantees the state; preemption is disabled.
+        // SAFETY: The caller guarantees that the state is free, and the registers; preemption is
+        // disabled.
         unsafe { bindings::lazy_fsgs_defer(self.0.get(), saved, restore_tables) };
     }
 
@@ -127,11 +133,12 @@ impl LazyFsgs {
     ///
     /// # Safety
     ///
-    /// The values must be deferred on this CPU by the current task. The registers must hold FS and
-    /// GS of the task, or do so before preemption is enabled again.
+    /// The current task must have deferred the values on this CPU. The registers must hold FS and
+    /// GS of the task, or the caller must load FS and GS of the task before preemption is enabled.
     #[inline]
     pub unsafe fn cancel(&self, _token: &PreemptDisabled) {
-        // SAFETY: The caller guarantees the state; preemption is disabled.
+        // SAFETY: The caller guarantees that the values are deferred here by the current task;
+        // preemption is disabled.
         unsafe { bindings::lazy_fsgs_cancel(self.0.get()) };
     }
 
@@ -139,24 +146,28 @@ impl LazyFsgs {
     ///
     /// # Safety
     ///
-    /// The values must be deferred on this CPU, or the current task must be their task, or the
-    /// caller must be the callback: otherwise the task may have exited.
+    /// The values must be deferred on this CPU, or the current task must be the task of the values,
+    /// or the caller must be the callback: otherwise the task may have exited.
     #[inline]
     pub unsafe fn task(&self) -> *mut bindings::task_struct {
         // SAFETY: The pointer is valid. Only `defer()` writes the task.
         unsafe { (*self.0.get()).task }
     }
 
-    /// Takes the values from the CPU that has them. Returns whether that was done without the
-    /// callback.
+    /// Takes the values from the CPU that has the values.
+    ///
+    /// Returns true if the values were taken from another CPU without the callback; false if the
+    /// callback was called, or no CPU has the values.
     ///
     /// # Safety
     ///
-    /// The current task must be the task of the values, or that task must have exited; interrupts
-    /// must be enabled. After a return of true, the registers of no CPU count as the task's.
+    /// The current task must be the task of the values, or that task must have exited. Interrupts
+    /// must be enabled. After a return of true, the caller must not use the registers of any CPU as
+    /// the task's.
     #[inline]
     pub unsafe fn take(&self) -> bool {
-        // SAFETY: The pointer is valid, and the caller guarantees the context.
+        // SAFETY: The pointer is valid. The caller guarantees the task, and that interrupts are
+        // enabled.
         unsafe { bindings::lazy_fsgs_take(self.0.get()) }
     }
 }
@@ -169,6 +180,7 @@ pub fn deferred_on(cpu: CpuId) -> bool {
 
 /// Restores FS and GS of the current task on this CPU, if a restore is deferred.
 pub fn flush(_not_in_nmi: &NotInNmi) {
-    // SAFETY: This is not an NMI. The caller of `defer()` guarantees the callback.
+    // SAFETY: The context is not an NMI. The callers of `init()` and `defer()` guarantee the
+    // callbacks.
     unsafe { bindings::__restore_lazy_fsgs() };
 }

@@ -2,8 +2,8 @@
 
 //! x86 model-specific registers (MSRs) of this CPU.
 //!
-//! Every access takes a [`PreemptDisabled`] token: an MSR belongs to a CPU, and a value that was
-//! read before a migration says nothing about the CPU after it.
+//! Each access takes a [`PreemptDisabled`] token: each CPU has MSRs of its own, and a migration
+//! between two accesses would access different MSRs.
 //!
 //! C header: [`arch/x86/include/asm/msr.h`](srctree/arch/x86/include/asm/msr.h)
 
@@ -19,8 +19,8 @@ use crate::{
 ///
 /// ```
 /// use kernel::{
-///     msr::Msr,
-///     preempt::preempt_disable, //
+///     preempt::preempt_disable,
+///     x86::msr::Msr, //
 /// };
 ///
 /// let tsc = Msr::new(0x10);
@@ -31,7 +31,7 @@ use crate::{
 pub struct Msr(u32);
 
 impl Msr {
-    /// Names an MSR; whether the CPU has it, the first access tells.
+    /// Creates an MSR from its number. If the CPU does not have the MSR, accesses fault.
     pub const fn new(index: u32) -> Self {
         Self(index)
     }
@@ -63,11 +63,11 @@ impl Msr {
     ///
     /// # Safety
     ///
-    /// The kernel must be able to run on with `value` in this MSR, and so must user mode, unless
-    /// the caller writes a value that suits it before this CPU gets there.
+    /// The kernel must be able to run with `value` in the MSR. If user mode must not run with
+    /// `value`, the caller must write another value before the CPU returns to user mode.
     #[inline]
     pub unsafe fn write(self, _token: &PreemptDisabled, value: u64) {
-        // SAFETY: The caller vouches for the value; a fault is handled.
+        // SAFETY: The caller guarantees that the kernel can run with `value`; a fault is handled.
         unsafe { bindings::wrmsrq(self.0, value) };
     }
 
@@ -78,20 +78,20 @@ impl Msr {
     /// As for [`write()`](Self::write).
     #[inline]
     pub unsafe fn write_safe(self, _token: &PreemptDisabled, value: u64) -> Result {
-        // SAFETY: The caller vouches for the value; a fault is handled.
+        // SAFETY: The caller guarantees that the kernel can run with `value`; a fault is handled.
         written(unsafe { bindings::wrmsrq_safe(self.0, value) })
     }
 
-    /// As [`write_safe()`](Self::write_safe), but the tracepoint `msr:write_msr` does not see it.
+    /// As [`write_safe()`](Self::write_safe), but without the tracepoint `msr:write_msr`.
     ///
-    /// For loops that have asked [`writes_are_traced()`] before.
+    /// For callers that have checked [`writes_are_traced()`].
     ///
     /// # Safety
     ///
     /// As for [`write_safe()`](Self::write_safe).
     #[inline]
     pub unsafe fn write_safe_untraced(self, _token: &PreemptDisabled, value: u64) -> Result {
-        // SAFETY: The caller vouches for the value; a fault is handled.
+        // SAFETY: The caller guarantees that the kernel can run with `value`; a fault is handled.
         written(unsafe { bindings::msr_write_safe_untraced(self.0, value) })
     }
 }
@@ -99,7 +99,7 @@ impl Msr {
 /// Returns whether the tracepoint of MSR writes is enabled. That may change at any time.
 #[inline]
 pub fn writes_are_traced() -> bool {
-    // SAFETY: Safe in any context.
+    // SAFETY: The static key of a tracepoint may be queried in any context.
     unsafe { bindings::msr_writes_are_traced() }
 }
 
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
     use crate::preempt::preempt_disable;
 
-    // STAR holds the selectors of SYSCALL and SYSRET: read by no one in kernel mode.
+    // STAR holds the selectors of SYSCALL and SYSRET. Kernel mode does not use STAR.
     const STAR: Msr = Msr::new(0xc000_0081);
     const TSC: Msr = Msr::new(0x10);
 
@@ -144,16 +144,16 @@ mod tests {
         let host = STAR.read(&token);
         let other = host ^ (1 << 51);
 
-        // SAFETY: Nothing in kernel mode uses STAR, and it is restored below.
+        // SAFETY: Kernel mode does not use STAR, and `host` is restored below.
         let written = unsafe { STAR.write_safe(&token, other) };
         assert!(written.is_ok() && STAR.read(&token) == other);
-        // SAFETY: This is the value that the kernel had there.
+        // SAFETY: `host` is the kernel's value of STAR.
         let written = unsafe { STAR.write_safe_untraced(&token, host) };
         assert!(written.is_ok() && STAR.read(&token) == host);
-        // SAFETY: As above.
+        // SAFETY: Kernel mode does not use STAR, and `host` is restored below.
         let written = unsafe { STAR.write_safe(&token, other) };
         assert!(written.is_ok());
-        // SAFETY: As above.
+        // SAFETY: `host` is the kernel's value of STAR.
         unsafe { STAR.write(&token, host) };
         assert!(STAR.read(&token) == host);
     }

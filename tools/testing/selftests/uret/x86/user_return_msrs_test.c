@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * No user task ever sees a guest's values, and no guest those of another.
+ * User-return MSRs: user tasks must never see values of a guest, and a guest must never see
+ * values of another guest.
  *
- * The guests check their registers themselves, see guest.S.
+ * The guests check their registers, see guest.S.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -18,50 +19,53 @@
 #include "host.h"
 #include "vm.h"
 
-/* In seconds: a kernel with KASAN and lockdep, emulated, takes its time. */
+/* In seconds.  An emulated kernel with KASAN and lockdep is slow. */
 #define TIMEOUT 300
 
 static const struct {
-	int what;
+	int op;
 	const char *name;
-} kinds[] = {
-	{ GUEST_PIO, "an exit to user space" },
-	{ GUEST_CPUID, "an exit that the kernel handles" },
-	{ GUEST_HLT, "idle" },
-	{ GUEST_WRMSR, "other values for a while" },
+} operations[] = {
+	{ GUEST_PIO, "exit to user space" },
+	{ GUEST_CPUID, "exit that the kernel handles" },
+	{ GUEST_HLT, "HLT" },
+	{ GUEST_WRMSR, "WRMSR in the guest" },
 };
 
-FIXTURE(values) {
+FIXTURE(user_return_msrs) {
 	int cpu;
 	struct vm vm;
 };
 
-FIXTURE_SETUP(values)
+FIXTURE_SETUP(user_return_msrs)
 {
+	const char *error;
+
 	if (access("/dev/kvm", R_OK | W_OK))
 		SKIP(return, "no /dev/kvm");
 	self->cpu = host_last_cpu();
 	ASSERT_EQ(0, host_pin(self->cpu));
 	host_init();
 	ASSERT_EQ(0, vm_create(&self->vm, 1)) TH_LOG("%s", self->vm.error);
-	ASSERT_EQ(NULL, host_check()) TH_LOG("%s, before all", host_check());
+	error = host_check();
+	ASSERT_EQ(NULL, error) TH_LOG("%s, before the first run", error);
 }
 
-FIXTURE_TEARDOWN(values)
+FIXTURE_TEARDOWN(user_return_msrs)
 {
 	vm_destroy(&self->vm);
 }
 
-TEST_F_TIMEOUT(values, are_the_hosts_after_each_exit, TIMEOUT)
+TEST_F_TIMEOUT(user_return_msrs, restored_after_exit, TIMEOUT)
 {
-	for (int kind = 0; kind < ARRAY_SIZE(kinds); kind++) {
-		for (int i = 0; i < 50; i++) {
-			const char *wrong;
+	for (int i = 0; i < ARRAY_SIZE(operations); i++) {
+		for (int j = 0; j < 50; j++) {
+			const char *error;
 
-			ASSERT_EQ(0, vm_run(&self->vm, kinds[kind].what, 1))
+			ASSERT_EQ(0, vm_run(&self->vm, operations[i].op, 1))
 				TH_LOG("%s", self->vm.error);
-			wrong = host_check();
-			ASSERT_EQ(NULL, wrong) TH_LOG("%s, after %s", wrong, kinds[kind].name);
+			error = host_check();
+			ASSERT_EQ(NULL, error) TH_LOG("%s, after %s", error, operations[i].name);
 		}
 	}
 }
@@ -73,45 +77,47 @@ static void on_term(int nr)
 	stop = 1;
 }
 
-/* Another task on the same CPU, that does nothing but check. */
-static int bystander(void)
+/* Another task on the same CPU, which only checks its registers. */
+static int other_task(void)
 {
 	signal(SIGTERM, on_term);
 	host_init();
 	while (!stop) {
-		const char *wrong = host_check();
+		const char *error = host_check();
 
-		if (wrong) {
-			printf("# the other task: %s\n", wrong);
+		if (error) {
+			printf("# the other task: %s\n", error);
 			return 1;
 		}
 	}
 	return 0;
 }
 
-TEST_F_TIMEOUT(values, are_the_hosts_for_another_task, TIMEOUT)
+TEST_F_TIMEOUT(user_return_msrs, restored_for_other_task, TIMEOUT)
 {
 	long long fired = table_read(DEBUGFS "uret/cpus", self->cpu, "fired_other");
+	const char *error;
 	int status;
 	pid_t pid;
 
 	pid = fork();
 	ASSERT_GE(pid, 0);
 	if (!pid)
-		_exit(bystander());
+		_exit(other_task());
 
-	/* The tick preempts the one, idle lets the other run. */
+	/* The tick preempts both tasks, and the other task runs while the vCPU halts. */
 	for (int i = 0; i < 20; i++) {
 		EXPECT_EQ(0, vm_run(&self->vm, GUEST_CPUID, 2000)) TH_LOG("%s", self->vm.error);
 		EXPECT_EQ(0, vm_run(&self->vm, GUEST_HLT, 10)) TH_LOG("%s", self->vm.error);
 		EXPECT_EQ(0, vm_run(&self->vm, GUEST_PIO, 100)) TH_LOG("%s", self->vm.error);
-		EXPECT_EQ(NULL, host_check()) TH_LOG("%s", host_check());
+		error = host_check();
+		EXPECT_EQ(NULL, error) TH_LOG("%s", error);
 	}
 	kill(pid, SIGTERM);
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	ASSERT_EQ(0, status);
 
-	/* That this was put to the test at all, uret can tell. */
+	/* Check that the notifier has fired in the other task. */
 	if (kvm_uses_uret())
 		ASSERT_GT(table_read(DEBUGFS "uret/cpus", self->cpu, "fired_other"), fired);
 }
@@ -120,8 +126,8 @@ struct runner {
 	pthread_t thread;
 	int cpu;
 	int values;
-	int what;
-	const char *wrong;
+	int op;
+	const char *error;
 	struct vm vm;
 };
 
@@ -132,25 +138,25 @@ static void *run(void *arg)
 	host_pin(runner->cpu);
 	host_init();
 	if (vm_create(&runner->vm, runner->values)) {
-		runner->wrong = runner->vm.error;
+		runner->error = runner->vm.error;
 		return NULL;
 	}
-	for (int i = 0; i < 10 && !runner->wrong; i++) {
-		if (vm_run(&runner->vm, runner->what, runner->what == GUEST_HLT ? 10 : 500))
-			runner->wrong = runner->vm.error;
+	for (int i = 0; i < 10 && !runner->error; i++) {
+		if (vm_run(&runner->vm, runner->op, runner->op == GUEST_HLT ? 10 : 500))
+			runner->error = runner->vm.error;
 		else
-			runner->wrong = host_check();
+			runner->error = host_check();
 	}
 	return NULL;
 }
 
-static const char *run_two(int cpu, int what, int values, int other_values)
+static const char *run_two(int cpu, int op, int values, int other_values)
 {
 	struct runner runners[] = {
-		{ .cpu = cpu, .what = what, .values = values },
-		{ .cpu = cpu, .what = what, .values = other_values },
+		{ .cpu = cpu, .op = op, .values = values },
+		{ .cpu = cpu, .op = op, .values = other_values },
 	};
-	static char wrong[128];
+	static char error[128];
 
 	for (int i = 0; i < 2; i++)
 		pthread_create(&runners[i].thread, NULL, run, &runners[i]);
@@ -159,48 +165,48 @@ static const char *run_two(int cpu, int what, int values, int other_values)
 	for (int i = 0; i < 2; i++) {
 		if (runners[i].vm.mem)
 			vm_destroy(&runners[i].vm);
-		if (runners[i].wrong) {
-			snprintf(wrong, sizeof(wrong), "%s", runners[i].wrong);
-			return wrong;
+		if (runners[i].error) {
+			snprintf(error, sizeof(error), "%s", runners[i].error);
+			return error;
 		}
 	}
 	return NULL;
 }
 
-TEST_F_TIMEOUT(values, are_each_guests_own, TIMEOUT)
+TEST_F_TIMEOUT(user_return_msrs, separate_for_each_guest, TIMEOUT)
 {
-	for (int kind = 0; kind < ARRAY_SIZE(kinds); kind++) {
+	for (int i = 0; i < ARRAY_SIZE(operations); i++) {
 		for (int other = 1; other <= 2; other++) {
-			const char *wrong = run_two(self->cpu, kinds[kind].what, 1, other);
+			const char *error = run_two(self->cpu, operations[i].op, 1, other);
 
-			ASSERT_EQ(NULL, wrong) TH_LOG("%s, with %s", wrong, kinds[kind].name);
+			ASSERT_EQ(NULL, error) TH_LOG("%s, with %s", error, operations[i].name);
 		}
 	}
 }
 
-TEST_F_TIMEOUT(values, follow_a_vcpu_to_another_cpu, TIMEOUT)
+TEST_F_TIMEOUT(user_return_msrs, follow_migrating_vcpu, TIMEOUT)
 {
 	if (self->cpu == 0)
 		SKIP(return, "only one CPU");
 	for (int i = 0; i < 40; i++) {
-		const char *wrong;
+		const char *error;
 
 		ASSERT_EQ(0, host_pin(i % 2 ? self->cpu : 0));
 		host_init();
-		ASSERT_EQ(0, vm_run(&self->vm, kinds[i % ARRAY_SIZE(kinds)].what, 5))
+		ASSERT_EQ(0, vm_run(&self->vm, operations[i % ARRAY_SIZE(operations)].op, 5))
 			TH_LOG("%s", self->vm.error);
-		wrong = host_check();
-		ASSERT_EQ(NULL, wrong) TH_LOG("%s", wrong);
+		error = host_check();
+		ASSERT_EQ(NULL, error) TH_LOG("%s", error);
 	}
 	for (int cpu = 0; kvm_uses_uret() && cpu <= self->cpu; cpu += self->cpu) {
-		/* What is pinned here has nothing to leave behind. */
+		/* On the return of this task to user mode, the CPU restores all MSRs. */
 		ASSERT_EQ(0, host_pin(cpu));
 		EXPECT_EQ(0, table_read(DEBUGFS "uret/cpus", cpu, "dirty"));
 		EXPECT_EQ(0, table_read(DEBUGFS "uret/cpus", cpu, "armed"));
 	}
 }
 
-TEST_F_TIMEOUT(values, are_counted, TIMEOUT)
+TEST_F_TIMEOUT(user_return_msrs, restores_are_counted, TIMEOUT)
 {
 	long long fired;
 
@@ -208,7 +214,7 @@ TEST_F_TIMEOUT(values, are_counted, TIMEOUT)
 		SKIP(return, "kvm is loaded with uret=0");
 	fired = table_read(DEBUGFS "uret/cpus", self->cpu, "fired");
 	ASSERT_EQ(0, vm_run(&self->vm, GUEST_PIO, 100)) TH_LOG("%s", self->vm.error);
-	/* At least one register differs, so that each return restores. */
+	/* At least one MSR differs, so that each return to user mode restores. */
 	ASSERT_GE(table_read(DEBUGFS "uret/cpus", self->cpu, "fired"), fired + 100);
 }
 

@@ -27,8 +27,8 @@ __rust_helper int rust_helper_wrmsrq_safe(u32 msr, u64 value)
 }
 
 /*
- * wrmsrq_safe() makes an error code, for its caller to test.  A fault that ends
- * in a branch costs nothing if there is none.
+ * A fault branches to a label.  Without a fault, this costs no test of an error code,
+ * in contrast to wrmsrq_safe().
  */
 __rust_helper int rust_helper_msr_write_safe_untraced(u32 msr, u64 value)
 {

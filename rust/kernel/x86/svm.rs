@@ -2,17 +2,18 @@
 
 //! SVM: the VMLOAD/VMSAVE state.
 //!
-//! That is FS, GS, TR, LDTR, KERNEL_GS_BASE, and the MSRs of SYSCALL and SYSENTER. Kernel mode
-//! depends only on GSBASE, which makes per-CPU variables work, and on TR, where the CPU finds the
-//! interrupt stacks. While a guest's state is there, GSBASE has to be exchanged, and exceptions
-//! have to do without these stacks.
+//! VMLOAD and VMSAVE access FS, GS, TR, LDTR, KERNEL_GS_BASE, and the MSRs of SYSCALL and SYSENTER.
+//! Kernel mode depends on two of these registers: GSBASE is the base of per-CPU variables, and TR
+//! leads to the interrupt stacks. While the CPU has a guest's state, code that enters the guest
+//! exchanges GSBASE around VMRUN, and exceptions use no interrupt stacks.
 //!
 //! ```text
-//!                   admit_guest()
-//!  +--------------+  --------->  +------------------------------+  VMLOAD, VMRUN, #VMEXIT,
-//!  | the host's   |              | a guest's, or still the      |  kernel mode, and VMSAVE
-//!  | user mode    |  <---------  | host's; no interrupt stacks  |  by GuestState::save()
-//!  +--------------+   restore()  +------------------------------+
+//!                     prepare_guest_state()
+//!  +----------------+  ----------------->  +---------------------------+  VMLOAD, VMRUN, #VMEXIT,
+//!  | host's state   |                      | host's or guest's state   |  kernel mode, and VMSAVE
+//!  | user mode runs |  <-----------------  | exceptions use no         |  by GuestState::save()
+//!  +----------------+       restore()      | interrupt stacks          |
+//!                                          +---------------------------+
 //! ```
 //!
 //! C headers: [`arch/x86/include/asm/svm.h`](srctree/arch/x86/include/asm/svm.h),
@@ -36,8 +37,8 @@ use crate::{
 ///
 /// # Invariants
 ///
-/// `vmcb` is valid, and no other code uses its VMLOAD/VMSAVE state at the same time; `pa` is its
-/// address, as VMLOAD wants it.
+/// `vmcb` points to a valid page, and no other code accesses the VMLOAD/VMSAVE state in the page at
+/// the same time. `pa` is the physical address of the page, as VMLOAD and VMSAVE take it.
 #[derive(Clone, Copy)]
 struct Area {
     vmcb: *mut bindings::vmcb,
@@ -45,10 +46,10 @@ struct Area {
 }
 
 impl Area {
-    /// VMSAVE. Returns [`EIO`] if SVM is not enabled on this CPU.
+    /// Executes VMSAVE. Returns [`EIO`] if SVM is not enabled on this CPU.
     #[inline]
     fn save(&self) -> Result {
-        // SAFETY: By the type invariants it may be written.
+        // SAFETY: By the type invariants, VMSAVE may write to the page.
         done(unsafe { bindings::vmsave(self.pa) })
     }
 }
@@ -67,31 +68,31 @@ fn done(good: bool) -> Result {
 pub struct GuestState(Area);
 
 impl GuestState {
-    /// Names its VMCB.
+    /// Creates an object for the state in a VMCB.
     ///
     /// # Safety
     ///
-    /// `vmcb` must be valid, and its address be `pa`, for as long as the object is used. No other
-    /// code may use its VMLOAD/VMSAVE state while one of the functions here runs.
+    /// `vmcb` must be valid, with the physical address `pa`, for as long as the object is used. No
+    /// other code may access the VMLOAD/VMSAVE state in the VMCB while a method of the object runs.
     #[inline]
     pub unsafe fn new(vmcb: *mut bindings::vmcb, pa: usize) -> Self {
-        // INVARIANT: By the safety requirements of this function.
+        // INVARIANT: The caller guarantees both addresses, and exclusive access.
         Self(Area { vmcb, pa })
     }
 
-    /// Executes VMSAVE to the VMCB, except for GSBASE, which is the host's in kernel mode: the VMCB
-    /// keeps its GSBASE.
+    /// Executes VMSAVE to the VMCB, but keeps GSBASE of the VMCB: in kernel mode, GSBASE of the CPU
+    /// is the host's.
     ///
     /// # Errors
     ///
     /// [`EIO`]: SVM is not enabled on this CPU. The VMCB has not changed.
     #[inline]
     pub fn save(&self, _irqs: &IrqsDisabled) -> Result {
-        // SAFETY: By the type invariants.
+        // SAFETY: By the type invariants of `Area`, the VMCB may be read.
         let gs_base = unsafe { bindings::vmcb_gs_base(self.0.vmcb) };
         let result = self.0.save();
 
-        // SAFETY: By the type invariants.
+        // SAFETY: By the type invariants of `Area`, the VMCB may be written.
         unsafe { bindings::vmcb_set_gs_base(self.0.vmcb, gs_base) };
         result
     }
@@ -101,9 +102,8 @@ impl GuestState {
 ///
 /// # Invariants
 ///
-/// As long as [`restore()`](ThisCpu::restore) may be called, `vmcb` is 0, or the address of a page
-/// as in [`Area`], with `pa` as its physical address, that has the host's state of the CPU of the
-/// variable.
+/// While [`restore()`](ThisCpu::restore) may be called, `vmcb` is 0; or `vmcb` and `pa` are the
+/// addresses of a page as in [`Area`], and the page has the host's state of the variable's CPU.
 pub struct HostState {
     vmcb: Atomic<usize>,
     pa: Atomic<usize>,
@@ -124,7 +124,7 @@ impl HostState {
     fn area(&self) -> Result<Area> {
         match self.vmcb.load(Relaxed) {
             0 => Err(ENXIO),
-            // INVARIANT: By the type invariants.
+            // INVARIANT: By the type invariants, `vmcb` and `pa` are the addresses of a page.
             vmcb => Ok(Area {
                 vmcb: core::ptr::with_exposed_provenance_mut(vmcb),
                 pa: self.pa.load(Relaxed),
@@ -142,8 +142,8 @@ impl Default for HostState {
 impl ThisCpu<'_, HostState> {
     /// Saves the state of this CPU.
     ///
-    /// FS, GS and LDTR are saved as null. The other state must not change later, except for the
-    /// bases of FS and of the user's GS.
+    /// FS, GS and LDTR are saved as null. The state must not change later, except for the bases of
+    /// FS and of the user's GS.
     ///
     /// # Errors
     ///
@@ -151,40 +151,42 @@ impl ThisCpu<'_, HostState> {
     ///
     /// # Safety
     ///
-    /// - `vmcb` must be valid, with the physical address `pa`, and used by no other code, until another
-    ///   page is saved or the last call of [`restore()`](Self::restore).
+    /// - `vmcb` must point to a valid page at the physical address `pa`, and no other code may use
+    ///   the page, until the next call of this function, or until after the last call of
+    ///   [`restore()`](Self::restore).
     /// - This CPU must have the host's state.
     pub unsafe fn save(&self, vmcb: *mut bindings::vmcb, pa: usize) -> Result {
-        // INVARIANT: By the safety requirements of this function.
+        // INVARIANT: The caller guarantees both addresses, and exclusive access.
         let area = Area { vmcb, pa };
 
         area.save()?;
-        // SAFETY: By the type invariants.
+        // SAFETY: The caller guarantees that the page may be written.
         unsafe { bindings::vmcb_set_null_selectors(vmcb) };
-        // INVARIANT: The page has the state of this CPU.
+        // INVARIANT: The page has the host's state of this CPU.
         self.pa.store(pa, Relaxed);
         self.vmcb.store(vmcb.expose_provenance(), Relaxed);
         Ok(())
     }
 
-    /// Restores the state; exceptions use the interrupt stacks again.
+    /// Restores the state, and then the IDT with interrupt stacks.
     ///
     /// With `task`, the bases of FS and of the user's GS come from the thread struct of that task;
     /// without `task`, the caller loads both afterwards.
     ///
-    /// An NMI between the two steps finds the host's TR, and uses no interrupt stack.
+    /// An NMI between the two steps finds the host's TR, and still uses no interrupt stack.
     ///
     /// # Errors
     ///
     /// - [`ENXIO`]: no state was saved.
     /// - [`EIO`]: SVM is not enabled on this CPU any more.
     ///
-    /// After an error, exceptions still use no interrupt stacks, and user mode must not run. In a
-    /// reboot, SVM is disabled after the host's state was restored: that is no error.
+    /// After an error, exceptions still use no interrupt stacks, and user mode must not run. During
+    /// a reboot, the host's state is restored before SVM is disabled, so that a fault of VMLOAD is
+    /// no error.
     ///
     /// # Safety
     ///
-    /// `task` must be alive, and the registers may hold FS and GS of that task, or of no task.
+    /// `task` must be alive, and the registers must not hold FS and GS of another task.
     #[inline]
     pub unsafe fn restore(
         &self,
@@ -194,8 +196,8 @@ impl ThisCpu<'_, HostState> {
         let area = self.area()?;
 
         if let Some(task) = task {
-            // SAFETY: The page is valid by the type invariants, and the caller guarantees the
-            // task.
+            // SAFETY: By the type invariants, the page may be written. The caller guarantees that
+            // `task` is alive.
             unsafe { bindings::vmcb_set_bases(area.vmcb, task.as_ptr()) };
         }
         // SAFETY: By the type invariants, the page has the host's state of this CPU.
@@ -210,21 +212,21 @@ impl ThisCpu<'_, HostState> {
     }
 }
 
-/// Lets VMLOAD load a guest's state: exceptions find their stacks without TR from now on.
+/// Prepares this CPU for a guest's state: loads the IDT that uses no interrupt stacks.
 ///
 /// # Safety
 ///
-/// [`restore()`](ThisCpu::restore) must be called on this CPU before it runs in user mode. GSBASE
-/// must be the host's wherever interrupts or NMIs may come.
+/// [`restore()`](ThisCpu::restore) must be called on this CPU before user mode runs. GSBASE must be
+/// the host's whenever an interrupt or an NMI is possible.
 #[inline]
-pub unsafe fn admit_guest(_irqs: &IrqsDisabled) {
-    // SAFETY: Interrupts are disabled; the rest is in the safety requirements of this function.
+pub unsafe fn prepare_guest_state(_irqs: &IrqsDisabled) {
+    // SAFETY: Interrupts are disabled. The caller restores the IDT before user mode runs.
     unsafe { bindings::load_idt_noist() };
 }
 
-/// Returns whether the machine is going down, so that SVM may have been disabled.
+/// Returns whether a shutdown or a reboot is in progress, so that SVM may have been disabled.
 pub fn is_shutting_down() -> bool {
-    // SAFETY: It is read only, as other code reads it.
+    // SAFETY: `system_state` is a valid static. A volatile read of a word does not tear.
     let state = unsafe { (&raw const bindings::system_state).read_volatile() };
 
     state > bindings::system_states_SYSTEM_RUNNING

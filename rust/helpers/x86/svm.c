@@ -7,7 +7,7 @@
 #include <asm/asm.h>
 #include <asm/svm.h>
 
-/* They fault where SVM is not enabled. */
+/* VMLOAD and VMSAVE fault if SVM is not enabled: return false then. */
 #define SVM_INSN(insn)							\
 __rust_helper bool rust_helper_##insn(unsigned long pa)			\
 {									\
@@ -32,7 +32,7 @@ __rust_helper void rust_helper_vmcb_set_gs_base(struct vmcb *vmcb, u64 base)
 	vmcb->save.gs.base = base;
 }
 
-/* FS, GS and LDTR become null, with the bases that they have. */
+/* Set the selectors of FS, GS and LDTR to null.  The bases do not change. */
 __rust_helper void rust_helper_vmcb_set_null_selectors(struct vmcb *vmcb)
 {
 	struct vmcb_seg *segs[] = { &vmcb->save.fs, &vmcb->save.gs, &vmcb->save.ldtr };
@@ -45,7 +45,7 @@ __rust_helper void rust_helper_vmcb_set_null_selectors(struct vmcb *vmcb)
 	}
 }
 
-/* Set the bases of FS and of the user's GS to those of a task. */
+/* Set the bases of FS and of the user's GS from the thread struct of a task. */
 __rust_helper void rust_helper_vmcb_set_bases(struct vmcb *vmcb,
 					      const struct task_struct *task)
 {
