@@ -80,8 +80,9 @@ impl Deferral {
         true
     }
 
-    /// Decides, and returns whether the vCPU defers. If deferral is `allowed`, the caller has saved FS and
-    /// GS in the thread struct, unless FS and GS were saved. Only null selectors can be restored.
+    /// Decides, and returns whether the vCPU defers. If deferral is `allowed`, the caller has saved
+    /// FS and GS in the thread struct, unless FS and GS were saved. Only null selectors can be
+    /// restored.
     pub(crate) fn decide(&mut self, allowed: bool, null_selectors: bool) -> bool {
         let eligible = allowed && null_selectors;
 

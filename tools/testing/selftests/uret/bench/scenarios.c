@@ -267,7 +267,8 @@ static int set_up_registry(struct bench *bench, const char *command, int dirty, 
 
 	worker->out = open(REGISTRY, O_WRONLY | O_CLOEXEC);
 	if (worker->out < 0) {
-		fprintf(stderr, "switch_perf_test: " REGISTRY ": %s: load uret_bench\n", strerror(errno));
+		fprintf(stderr, "switch_perf_test: " REGISTRY ": %s: load uret_bench\n",
+			strerror(errno));
 		return -1;
 	}
 	snprintf(worker->command, sizeof(worker->command), "%s %d %d", command, dirty, slots);
@@ -324,7 +325,8 @@ int bench_setup(struct bench *bench, const char *name)
 		bench->nr_marking = bench->nr_workers;
 	for (int i = 0; ret && i < bench->nr_workers; i++)
 		if (bench->workers[i].vm.error[0])
-			fprintf(stderr, "switch_perf_test: %s: %s\n", name, bench->workers[i].vm.error);
+			fprintf(stderr, "switch_perf_test: %s: %s\n", name,
+				bench->workers[i].vm.error);
 	return ret;
 }
 

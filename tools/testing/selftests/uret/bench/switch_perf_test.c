@@ -285,7 +285,8 @@ static void check_machine(void)
 
 static void __attribute__((noreturn)) usage(void)
 {
-	fprintf(stderr, "usage: switch_perf_test -l | switch_perf_test -c|-t [-n N] [-b BATCHES] SCENARIO...\n");
+	fprintf(stderr, "usage: switch_perf_test -l\n"
+		"       switch_perf_test -c|-t [-n N] [-b BATCHES] SCENARIO...\n");
 	exit(2);
 }
 

@@ -127,7 +127,8 @@ host()
 }
 
 [ "$(id -u)" = 0 ] || fail "root is required, to load modules and to read debugfs"
-[ -x "$here/switch_perf_test" ] || fail "build the selftests first: make -C tools/testing/selftests TARGETS=uret"
+[ -x "$here/switch_perf_test" ] ||
+	fail "build the selftests first: make -C tools/testing/selftests TARGETS=uret"
 built_in || unload_all
 echo "MACHINE $vendor $(sed -n '/model name/ { s/.*: //p; q }' /proc/cpuinfo)"
 
