@@ -3,7 +3,6 @@
 //! The tracepoints of the registry, see `include/trace/events/uret.h`.
 
 use kernel::{
-    bindings,
     prelude::*,
     sync::atomic::Atomic, //
 };
@@ -71,8 +70,8 @@ macro_rules! is_traced {
         // SAFETY: The static key of a tracepoint may be queried in any context.
         let traced = unsafe {
             kernel::jump_label::static_branch_unlikely!(
-                bindings::$tracepoint,
-                bindings::tracepoint,
+                kernel::bindings::$tracepoint,
+                kernel::bindings::tracepoint,
                 key
             )
         };
