@@ -282,6 +282,8 @@ refresh()
 	local -A files
 	known_topic "$1"
 	[ -e "$dir/.git" ] || die "$dir is not a worktree" "make edit TOPIC=$1 makes the worktree."
+	git -C "$SOURCE" cat-file -e "$(git -C "$dir" rev-parse HEAD)" ||
+		die "$dir is not a worktree of $SOURCE" "Set XDG_CACHE_HOME and KSRC as for make edit."
 	git -C "$dir" diff --quiet HEAD || die "$dir has uncommitted changes" "Commit the changes first."
 	[ ! -d "$(git -C "$dir" rev-parse --git-path rebase-apply)" ] &&
 		[ ! -d "$(git -C "$dir" rev-parse --git-path rebase-merge)" ] ||
@@ -316,7 +318,7 @@ refresh()
 	done
 	ENTRIES=$(entries)
 	all_commits
-	git -C "$TOP" diff --stat -- patches
+	git -C "$TOP" status --short -- patches
 }
 
 verify()
