@@ -21,7 +21,7 @@ help: ## this list
 	@echo "  ONLY=...        only runs with this text in the name (check); names of lines of"
 	@echo "                  tools/uret/dev/mutants or tools/uret/config/matrix.config (mutants, matrix)"
 	@echo "  FAST=1          only the checks that take seconds (lint)"
-	@echo "  QUICK=1         without the KVM selftests (check)"
+	@echo "  QUICK=1         without the KVM selftests and the kernel with KVM built in (check)"
 	@echo "  XDG_CACHE_HOME  the folder for downloads and builds, in uret/; default: ~/.cache"
 
 demo: ## compare stock KVM and uret, on an emulated AMD and an emulated Intel CPU
@@ -58,7 +58,7 @@ bisect: ## build the kernel at each patch of the series (takes a while)
 matrix: ## build the files of the series in the configurations of matrix.config, in 25 minutes
 	@tools/uret/setup/deps.sh && tools/uret/setup/source.sh && tools/uret/dev/series.sh checkout && tools/uret/dev/matrix.sh $(ONLY)
 
-fresh: ## run demo and check in new Debian 12 and 13 systems, as root (takes hours)
+fresh: ## as root, run demo and check in new Debian systems (takes hours); one: ONLY="13 user"
 	@tools/uret/dev/fresh.sh $(ONLY)
 
 mutants: ## break the code on purpose, and check that tests fail (takes hours)
@@ -72,7 +72,7 @@ fmt: ## format the Rust code
 
 lint: ## check the style; FAST=1: only the checks that take seconds
 	@tools/uret/setup/deps.sh && tools/uret/setup/source.sh
-	@if [ -n "$(FAST)" ]; then tools/uret/dev/lint.sh fast; else tools/uret/dev/series.sh checkout && tools/uret/dev/lint.sh check; fi
+	@tools/uret/dev/series.sh checkout && tools/uret/dev/lint.sh $(if $(FAST),fast,check)
 
 clean: ## remove build/: the logs, results and worktrees of this clone
 	rm -rf build

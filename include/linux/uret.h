@@ -38,12 +38,14 @@
  *	guard(preempt)();
  *	err = uret_set(slot, 42, -1ull);
  *
- * RDTSCP returns 42 in this context until the CPU returns to user mode.  See also
+ * On this CPU, RDTSCP then loads 42 into ECX, until the CPU returns to user mode.  See also
  * virt/uret/samples.
  *
  * The registry reads the host's values on uret_add(), and on each CPU that comes online
- * or wakes up from a sleep.  The values must not change otherwise.  A CPU that goes
- * offline, or to sleep, restores the values.
+ * or resumes from suspend.  The values must not change otherwise.  A CPU that goes offline
+ * or is suspended restores the values.
+ *
+ * A restore does not fail: if an MSR refuses the host's value, the kernel panics.
  */
 
 #include <linux/bits.h>
@@ -58,7 +60,7 @@
 #endif
 
 /**
- * struct uret_values - values for several slots
+ * struct uret_values - values for several slots; the index of the arrays is the slot
  * @load: bitmap of the slots to set
  * @partial: bitmap of the slots in @load that have a mask
  * @data: the value of each slot in @load
@@ -79,16 +81,16 @@ struct uret_values {
  * @owner: the owner of the MSR
  * @msr: the number of the MSR
  *
- * The kernel must not depend on the MSR before a return to user mode, for each value that
- * @owner will set.  The bases of FS and GS are switched with each task, and refused.  The
- * registry reads and writes the MSR once, to see whether that faults, and reads the MSR on
- * each CPU.
+ * The kernel must be able to run with each value that @owner will set.  The registry refuses
+ * the bases of FS and GS, which are switched with each task.  To find out whether accesses
+ * fault, the registry reads and writes back the MSR on the current CPU, and reads the MSR on
+ * each online CPU.
  *
- * Until uret_del(), each return to user mode costs a compare and a branch.
+ * Until ten seconds after uret_del(), each return to user mode costs a compare and a branch.
  *
  * Context: Task context, without the CPU hotplug lock.  May sleep.
  * Return: The slot, from 0 to URET_MAX_SLOTS - 1, or
- *  * -EIO: a read or a write of the MSR faults on a CPU;
+ *  * -EIO: an access faults: a read or write on the current CPU, or a read on another CPU;
  *  * -ENOSPC: all slots are in use;
  *  * -EEXIST: @owner has added the MSR before;
  *  * -EBUSY: another owner has the MSR;
@@ -126,11 +128,13 @@ int uret_find(u32 msr);
  * Writes the MSR only if the MSR holds another value.  The value must read back as
  * written: bits that a CPU ignores must be 0.
  *
- * Context: Task context with preemption disabled, outside of a user-return notifier.
+ * Context: Task context with preemption or interrupts disabled, outside of a user-return
+ * notifier.
  * Return: 0, or
- *  * -ENXIO: the CPU has no such slot;
+ *  * -ENXIO: the slot is not in use, or the CPU lacks the MSR;
  *  * -EIO: the CPU refused the value; the MSR keeps the previous value;
- *  * -EPERM: interrupt context, or preemption is enabled.  Nothing has changed;
+ *  * -EPERM: interrupt context, or the caller is preemptible, which is not detected without
+ *    CONFIG_PREEMPT_COUNT.  Nothing has changed;
  *  * -EBUSY: a user-return notifier is running.  Nothing has changed;
  *  * -ENODEV: uret is not in the kernel, or has failed to initialize.
  */
@@ -161,7 +165,10 @@ int uret_get(unsigned int slot, u64 *value);
  * uret_drop() - restore the host's values of an owner's MSRs on this CPU
  * @owner: the owner, as passed to uret_add()
  *
- * Context: Task context, outside of a user-return notifier.
+ * Does nothing if @owner is NULL or has no slot.
+ *
+ * Context: Task context in which the caller stays on the CPU, outside of a user-return
+ * notifier.
  */
 void uret_drop(const void *owner);
 
@@ -169,10 +176,11 @@ void uret_drop(const void *owner);
  * uret_read_host() - read the host's values of an owner's MSRs on this CPU again
  * @owner: the owner, as passed to uret_add()
  *
- * Context: Preemption disabled.
- * Return: 0, or
+ * Context: Any in which the caller stays on the CPU.
+ * Return: 0, also without CONFIG_URET, or
  *  * -EBUSY: a slot is dirty, and was not read;
- *  * -EIO: a read faulted.
+ *  * -EIO: a read faulted.  uret_set() of the slot then returns -ENXIO on this CPU;
+ *  * -EINVAL: @owner is NULL.
  */
 int uret_read_host(const void *owner);
 

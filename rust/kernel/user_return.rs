@@ -26,7 +26,8 @@
 //!
 //! [`arm()`](ThisCpu::arm) refuses a notifier that is closed ([`ENODEV`]) or armed ([`EBUSY`]).
 //! [`arm()`](ThisCpu::arm) and [`disarm()`](ThisCpu::disarm) are methods of [`ThisCpu`], so that
-//! only the notifier's CPU can arm or disarm the notifier. In an interrupt, both return [`EPERM`].
+//! only the notifier's CPU can arm or disarm the notifier. In an interrupt, a call that would change
+//! the state returns [`EPERM`].
 //!
 //! # Contexts
 //!
@@ -435,7 +436,7 @@ fn close_offline<T: Callback>(cpu: CpuId, this: &'static Notifier<T>) {
 
 /// While an object of this type exists, returns to user mode look for notifiers.
 ///
-/// The drop of the last object takes effect some seconds later.
+/// The drop of the last object takes effect ten seconds later.
 ///
 /// # Invariants
 ///

@@ -50,7 +50,7 @@ EXPORT_SYMBOL_FOR_MODULES(uret_svm_save, "kvm-amd");
 EXPORT_SYMBOL_FOR_MODULES(uret_svm_taken, "kvm-amd");
 EXPORT_SYMBOL_FOR_MODULES(uret_svm_restore, "kvm-amd");
 EXPORT_SYMBOL_FOR_MODULES(uret_svm_load, "kvm-amd");
-EXPORT_SYMBOL_FOR_MODULES(uret_svm_reenter, "kvm-amd");
 EXPORT_SYMBOL_FOR_MODULES(uret_svm_decide, "kvm-amd");
+EXPORT_SYMBOL_FOR_MODULES(uret_svm_reenter, "kvm-amd");
 EXPORT_SYMBOL_FOR_MODULES(uret_svm_ineligible, "kvm-amd");
 EXPORT_SYMBOL_FOR_MODULES(uret_svm_put, "kvm-amd");

@@ -148,7 +148,7 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         INITIALIZED.store(false, Relaxed);
-        // Restore even if a user forgot `put()`: the callback is about to be unloaded.
+        // Restore even if a user forgot `put_user()`: the callback is about to be unloaded.
         let mut users = LOCK.lock();
 
         if users.nr != 0 {

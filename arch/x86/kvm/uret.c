@@ -10,6 +10,8 @@
 
 static bool __ro_after_init uret = true;
 module_param(uret, bool, 0444);
+MODULE_PARM_DESC(uret,
+		 "Switch user-return MSRs with uret rather than with KVM's own code (default: Y)");
 
 DEFINE_STATIC_KEY_TRUE(kvm_uret_key);
 EXPORT_SYMBOL_FOR_KVM_INTERNAL(kvm_uret_key);

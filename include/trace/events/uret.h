@@ -12,11 +12,11 @@
 
 /**
  * enum uret_fsgs_event - events of the FS and GS of a vCPU, on the current CPU
- * @URET_FSGS_DEFER: the restore was deferred
+ * @URET_FSGS_DEFER: the restore was deferred: at a sched-out for a kernel thread, or on SVM before
+ *	VMLOAD of a guest's state.  No event if the restore is deferred on this CPU already
  * @URET_FSGS_CANCEL: the vCPU cancelled the deferral
- * @URET_FSGS_RESTORE: the host's were restored for another user task
- * @URET_FSGS_FLUSH: the host's were restored for another reason: the vCPU migrates, or
- *	the CPU goes down
+ * @URET_FSGS_RESTORE: the host's FS and GS were restored for another user task
+ * @URET_FSGS_FLUSH: the host's FS and GS were restored for a reason other than a user task
  * @URET_FSGS_TAKE: the vCPU, which is on the current CPU now, took FS and GS from another
  *	CPU without an IPI
  */
@@ -51,6 +51,10 @@ TRACE_DEFINE_ENUM(URET_SVM_LOAD);
 TRACE_DEFINE_ENUM(URET_SVM_SAVE);
 TRACE_DEFINE_ENUM(URET_SVM_RESTORE);
 
+/*
+ * Events of one MSR.  The value of uret_set and uret_elide is the value requested, under the mask; of
+ * uret_restore, the host's value.  Preemption is disabled; for uret_restore, interrupts are, too.
+ */
 DECLARE_EVENT_CLASS(uret_msr,
 	TP_PROTO(unsigned int slot, const u32 *msrs, u64 value),
 	TP_ARGS(slot, msrs, value),

@@ -103,7 +103,7 @@ impl LazyFsgs {
     /// - The state must be free.
     /// - The current task must be a user task, and the thread struct must hold FS and GS. DS and ES
     ///   must be the task's. Without `restore_tables`, LDTR and TR must be the host's.
-    /// - With `restore_tables`, exceptions must use no interrupt stacks while TR is a guest's.
+    /// - With `restore_tables`, exceptions must use no IST stacks while TR is a guest's.
     /// - `user_return_notifier_enable()` must have been called, and
     ///   `user_return_notifier_disable()` must not be called before all CPUs have restored.
     /// - The deferral must be cancelled, or the values taken, before the `lazy_fsgs` is freed, and

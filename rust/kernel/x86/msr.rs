@@ -36,12 +36,6 @@ impl Msr {
         Self(index)
     }
 
-    /// Returns the number of the MSR.
-    #[inline]
-    pub const fn index(self) -> u32 {
-        self.0
-    }
-
     /// Reads the MSR. If that faults, the kernel warns once and this returns 0.
     #[inline]
     pub fn read(self, _token: &PreemptDisabled) -> u64 {

@@ -4,15 +4,15 @@
 //!
 //! VMLOAD and VMSAVE access FS, GS, TR, LDTR, KERNEL_GS_BASE, and the MSRs of SYSCALL and SYSENTER.
 //! Kernel mode depends on two of these registers: GSBASE is the base of per-CPU variables, and TR
-//! leads to the interrupt stacks. While the CPU has a guest's state, code that enters the guest
-//! exchanges GSBASE around VMRUN, and exceptions use no interrupt stacks.
+//! leads to the IST stacks. While the CPU has a guest's state, code that enters the guest
+//! exchanges GSBASE around VMRUN, and exceptions use no IST stacks.
 //!
 //! ```text
 //!                     prepare_guest_state()
 //!  +----------------+  ----------------->  +---------------------------+  VMLOAD, VMRUN, #VMEXIT,
 //!  | host's state   |                      | host's or guest's state   |  kernel mode, and VMSAVE
 //!  | user mode runs |  <-----------------  | exceptions use no         |  by GuestState::save()
-//!  +----------------+       restore()      | interrupt stacks          |
+//!  +----------------+       restore()      | IST stacks                |
 //!                                          +---------------------------+
 //! ```
 //!
@@ -168,19 +168,19 @@ impl ThisCpu<'_, HostState> {
         Ok(())
     }
 
-    /// Restores the state, and then the IDT with interrupt stacks.
+    /// Restores the state, and then the IDT with IST stacks.
     ///
     /// With `task`, the bases of FS and of the user's GS come from the thread struct of that task;
     /// without `task`, the caller loads both afterwards.
     ///
-    /// An NMI between the two steps finds the host's TR, and still uses no interrupt stack.
+    /// An NMI between the two steps finds the host's TR, and still uses no IST stack.
     ///
     /// # Errors
     ///
     /// - [`ENXIO`]: no state was saved.
     /// - [`EIO`]: SVM is not enabled on this CPU any more.
     ///
-    /// After an error, exceptions still use no interrupt stacks, and user mode must not run. During
+    /// After an error, exceptions still use no IST stacks, and user mode must not run. During
     /// a reboot, the host's state is restored before SVM is disabled, so that a fault of VMLOAD is
     /// no error.
     ///
@@ -212,7 +212,7 @@ impl ThisCpu<'_, HostState> {
     }
 }
 
-/// Prepares this CPU for a guest's state: loads the IDT that uses no interrupt stacks.
+/// Prepares this CPU for a guest's state: loads the IDT that uses no IST stacks.
 ///
 /// # Safety
 ///

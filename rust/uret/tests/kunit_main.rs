@@ -657,96 +657,104 @@ mod vmload_tests {
 mod deferral_tests {
     use super::deferral::{
         Deferral,
-        Entry, //
+        Entry,
+        Facts, //
+    };
+
+    const ELIGIBLE: Facts = Facts {
+        allowed: true,
+        null_selectors: true,
+    };
+    const FORBIDDEN: Facts = Facts {
+        allowed: false,
+        null_selectors: true,
+    };
+    const SELECTORS: Facts = Facts {
+        allowed: true,
+        null_selectors: false,
     };
 
     /// A vCPU with deferral, after `exits` exits.
     fn deferred(exits: u64) -> Deferral {
-        let mut it = Deferral::new(true);
+        let mut vcpu = Deferral::new(true);
 
-        it.reenter(exits);
-        it.decide(true, true);
-        it
+        vcpu.reenter(exits, ELIGIBLE);
+        vcpu
     }
 
     #[test]
     fn without_uret_nothing_is_deferred() {
-        let mut it = Deferral::new(false);
+        let mut vcpu = Deferral::new(false);
 
-        assert!(!it.load(1) && !it.reenter(2) && !it.load(9));
-        assert!(it == Deferral::new(false));
+        assert!(!vcpu.load(1) && !vcpu.reenter(2, ELIGIBLE) && !vcpu.load(9));
+        assert!(vcpu == Deferral::new(false));
     }
 
     #[test]
     fn one_exit_per_load_stays_first() {
-        let mut it = Deferral::new(true);
+        let mut vcpu = Deferral::new(true);
 
         for exits in 0..5 {
-            assert!(!it.load(exits) && it.entry == Entry::First);
-            it.put(false);
+            assert!(!vcpu.load(exits) && vcpu.entry == Entry::First);
+            vcpu.put(false);
         }
     }
 
     #[test]
     fn reentry_decides_once() {
-        let mut it = Deferral::new(true);
+        let mut vcpu = Deferral::new(true);
 
-        assert!(it.reenter(7));
-        it.decide(true, true);
-        assert!(it == deferred(7) && it.entry == Entry::Deferred && it.fsgs_saved);
-        assert!(!it.reenter(8) && it.entry == Entry::Deferred);
+        assert!(!vcpu.reenter(7, ELIGIBLE));
+        assert!(vcpu == deferred(7) && vcpu.entry == Entry::Deferred && vcpu.fsgs_saved);
+        assert!(!vcpu.reenter(8, FORBIDDEN) && vcpu.entry == Entry::Deferred);
     }
 
     #[test]
     fn one_exit_since_the_last_load_returns_to_first() {
-        let mut it = deferred(7);
+        let mut vcpu = deferred(7);
 
         // Two exits: the exit before the reentry, and another exit.
-        assert!(!it.load(8) && it.entry == Entry::Deferred);
-        it.put(false);
-        assert!(!it.load(9));
-        assert!(it.entry == Entry::First && !it.fsgs_saved);
+        assert!(!vcpu.load(8) && vcpu.entry == Entry::Deferred);
+        vcpu.put(false);
+        assert!(!vcpu.load(9));
+        assert!(vcpu.entry == Entry::First && !vcpu.fsgs_saved);
     }
 
     #[test]
     fn decision_holds_until_user_mode_runs() {
-        let mut it = deferred(7);
+        let mut vcpu = deferred(7);
 
-        it.put(true);
-        assert!(!it.load(9) && it.entry == Entry::Deferred);
-        it.put(false);
+        vcpu.put(true);
+        assert!(!vcpu.load(9) && vcpu.entry == Entry::Deferred);
+        vcpu.put(false);
         // User mode may have changed FS and GS.
-        assert!(it.load(11) && !it.fsgs_saved);
-        it.decide(true, true);
-        assert!(it.entry == Entry::Deferred && it.fsgs_saved);
+        assert!(!vcpu.fsgs_saved);
+        assert!(vcpu.load(11) && vcpu.decide(SELECTORS) && vcpu.entry == Entry::Ineligible);
     }
 
     #[test]
     fn ineligible_is_decided_at_each_load() {
-        let mut it = deferred(7);
+        let mut vcpu = deferred(7);
 
-        it.ineligible();
-        assert!(it.entry == Entry::Ineligible);
-        it.put(true);
-        assert!(it.load(9));
-        it.put(false);
-        assert!(!it.decide(false, true));
-        assert!(it.entry == Entry::Ineligible && !it.fsgs_saved && !it.reenter(10));
-        assert!(it.load(11));
+        vcpu.ineligible();
+        assert!(vcpu.entry == Entry::Ineligible);
+        vcpu.put(false);
+        assert!(vcpu.load(9) && vcpu.decide(FORBIDDEN));
+        assert!(vcpu.entry == Entry::Ineligible && !vcpu.fsgs_saved);
+        assert!(!vcpu.reenter(10, ELIGIBLE) && vcpu.entry == Entry::Ineligible);
         // The thread struct holds the selectors now.
-        assert!(!it.decide(true, false));
-        assert!(it.entry == Entry::Ineligible && it.fsgs_saved);
-        assert!(it.load(13));
-        assert!(it.decide(true, true));
-        assert!(it.entry == Entry::Deferred);
+        assert!(vcpu.load(11) && vcpu.decide(SELECTORS));
+        assert!(vcpu.entry == Entry::Ineligible && vcpu.fsgs_saved);
+        assert!(vcpu.load(13) && !vcpu.decide(ELIGIBLE));
+        assert!(vcpu.entry == Entry::Deferred);
     }
 
     #[test]
     fn count_of_exits_may_wrap() {
-        let mut it = deferred(u64::MAX);
+        let mut vcpu = deferred(u64::MAX);
 
-        assert!(!it.load(1) && it.entry == Entry::Deferred);
-        assert!(!it.load(2) && it.entry == Entry::First);
-        assert!(!it.load(0) && it.entry == Entry::First);
+        assert!(!vcpu.load(1) && vcpu.entry == Entry::Deferred);
+        assert!(!vcpu.load(2) && vcpu.entry == Entry::First);
+        assert!(!vcpu.load(0) && vcpu.entry == Entry::First);
     }
 }

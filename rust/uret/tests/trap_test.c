@@ -133,10 +133,10 @@ static void look(struct pt_regs *regs)
 	ist = idt.address == CPU_ENTRY_AREA_RO_IDT;
 
 	if (ist && tr != GDT_ENTRY_TSS * 8)
-		is_bad("the IDT uses interrupt stacks, but TR is a guest's", regs);
+		is_bad("the IDT uses IST stacks, but TR is a guest's", regs);
 	/* The entry of the first NMI switches stacks, so that a nested NMI may use that stack. */
 	if (!ist && on_interrupt_stack((unsigned long)regs) && !on_interrupt_stack(regs->sp))
-		is_bad("the CPU has used an interrupt stack, which the IDT does not do", regs);
+		is_bad("the CPU has used an IST stack, which the IDT does not do", regs);
 	if (user_mode(regs) && (!ist || guest_state_is_loaded()))
 		is_bad("user mode runs with a guest's state", regs);
 }

@@ -15,7 +15,11 @@ use kernel::{
 };
 
 use super::{
-    deferral::Deferral,
+    deferral::{
+        Deferral,
+        Entry,
+        Facts, //
+    },
     fsgs::{
         self,
         Fsgs, //
@@ -160,6 +164,26 @@ unsafe extern "C" fn uret_svm_init(
     unsafe { svm::init(svm, fsgs, vmcb, pa, uret) };
 }
 
+/// Applies a rule that returns whether the vCPU was found ineligible. Returns whether the vCPU
+/// enters without deferral.
+///
+/// # Safety
+///
+/// `svm` must be initialized. The caller must be the thread of the vCPU, and have disabled
+/// preemption.
+#[inline]
+unsafe fn decide(svm: *mut bindings::uret_svm, rule: impl FnOnce(&mut Deferral) -> bool) -> bool {
+    // SAFETY: The caller guarantees the pointer, and is the thread of the vCPU.
+    let (ineligible, entry) =
+        unsafe { Vmload::from_raw(svm).decide(|deferral| (rule(deferral), deferral.entry)) };
+
+    if ineligible {
+        // SAFETY: The caller has disabled preemption.
+        svm::count_ineligible(unsafe { callers_token() });
+    }
+    entry != Entry::Deferred
+}
+
 /// # Safety
 ///
 /// `svm` must be initialized; the context must be as the header says.
@@ -173,26 +197,37 @@ unsafe extern "C" fn uret_svm_load(svm: *mut bindings::uret_svm, exits: u64) -> 
 ///
 /// `svm` must be initialized; the context must be as the header says.
 #[export]
-unsafe extern "C" fn uret_svm_reenter(svm: *mut bindings::uret_svm, exits: u64) -> bool {
-    // SAFETY: The caller guarantees the pointer, and is the thread of the vCPU.
-    unsafe { Vmload::from_raw(svm).decide(|deferral| deferral.reenter(exits)) }
+unsafe extern "C" fn uret_svm_decide(
+    svm: *mut bindings::uret_svm,
+    allowed: bool,
+    null_selectors: bool,
+) -> bool {
+    let facts = Facts {
+        allowed,
+        null_selectors,
+    };
+
+    // SAFETY: The caller guarantees the pointer and the context.
+    unsafe { decide(svm, |deferral| deferral.decide(facts)) }
 }
 
 /// # Safety
 ///
 /// `svm` must be initialized; the context must be as the header says.
 #[export]
-unsafe extern "C" fn uret_svm_decide(
+unsafe extern "C" fn uret_svm_reenter(
     svm: *mut bindings::uret_svm,
+    exits: u64,
     allowed: bool,
     null_selectors: bool,
 ) {
-    // SAFETY: The caller guarantees the pointer, and is the thread of the vCPU.
-    let deferred = unsafe { Vmload::from_raw(svm).decide(|it| it.decide(allowed, null_selectors)) };
-    if !deferred {
-        // SAFETY: The caller has disabled preemption.
-        svm::count_ineligible(unsafe { callers_token() });
-    }
+    let facts = Facts {
+        allowed,
+        null_selectors,
+    };
+
+    // SAFETY: The caller guarantees the pointer and the context.
+    unsafe { decide(svm, |deferral| deferral.reenter(exits, facts)) };
 }
 
 /// # Safety
@@ -200,10 +235,13 @@ unsafe extern "C" fn uret_svm_decide(
 /// `svm` must be initialized; the context must be as the header says.
 #[export]
 unsafe extern "C" fn uret_svm_ineligible(svm: *mut bindings::uret_svm) {
-    // SAFETY: The caller guarantees the pointer, and is the thread of the vCPU.
-    unsafe { Vmload::from_raw(svm).decide(Deferral::ineligible) };
-    // SAFETY: The caller has disabled preemption.
-    svm::count_ineligible(unsafe { callers_token() });
+    // SAFETY: The caller guarantees the pointer and the context.
+    unsafe {
+        decide(svm, |deferral| {
+            deferral.ineligible();
+            true
+        })
+    };
 }
 
 /// # Safety
@@ -214,7 +252,7 @@ unsafe extern "C" fn uret_svm_put(svm: *mut bindings::uret_svm, scheduled_out: b
     // SAFETY: The caller guarantees the pointer and the context.
     unsafe {
         Vmload::from_raw(svm).decide(|deferral| deferral.put(scheduled_out));
-        with_svm(svm, |svm, irqs| svm.restore(irqs));
+        uret_svm_restore(svm);
     }
 }
 

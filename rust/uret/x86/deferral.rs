@@ -7,8 +7,7 @@
 //! - [`load()`](Deferral::load): KVM loads guest state for the first VMRUN after `vcpu_load()`.
 //! - [`reenter()`](Deferral::reenter): another VMRUN follows, or probably will, before
 //!   `vcpu_put()`.
-//! - [`decide()`](Deferral::decide): the eligibility is known. Follows the events above if they
-//!   return true.
+//! - [`decide()`](Deferral::decide): follows `load()` if `load()` returns true.
 //! - [`ineligible()`](Deferral::ineligible): the thread may have an LDT, which another thread can
 //!   install at any time.
 //! - [`put()`](Deferral::put): `vcpu_put()` restores the host's state.
@@ -18,8 +17,9 @@
 //!
 //! This file knows no hardware, so that KUnit can test the rules.
 
-/// How a vCPU enters.
+/// How a vCPU enters. Also `enum uret_svm_entry`; KVM relies on the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
 pub(crate) enum Entry {
     /// Without deferral, always.
     Never,
@@ -31,23 +31,33 @@ pub(crate) enum Entry {
     Deferred,
 }
 
-/// The decision for one vCPU.
+/// Whether a vCPU and the thread of the vCPU are eligible.
+#[derive(Clone, Copy)]
+pub(crate) struct Facts {
+    /// The host and the vCPU allow deferral. If so, the thread struct holds FS and GS.
+    pub(crate) allowed: bool,
+    /// The selectors of FS and GS in the thread struct are null. Others cannot be restored.
+    pub(crate) null_selectors: bool,
+}
+
+/// The decision for one vCPU. Also `struct uret_svm_deferral`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub(crate) struct Deferral {
+    /// The number of exits that the next `load()` counts from.
+    pub(crate) exits: u64,
     pub(crate) entry: Entry,
     /// The thread struct holds FS and GS, and user mode has not run since.
     pub(crate) fsgs_saved: bool,
-    /// The number of exits that the next `load()` counts from.
-    pub(crate) exits: u64,
 }
 
 impl Deferral {
     /// The decision for a new vCPU, with uret or without.
     pub(crate) const fn new(uret: bool) -> Self {
         Self {
+            exits: 0,
             entry: if uret { Entry::First } else { Entry::Never },
             fsgs_saved: false,
-            exits: 0,
         }
     }
 
@@ -69,29 +79,27 @@ impl Deferral {
         !self.fsgs_saved || self.entry != Entry::Deferred
     }
 
-    /// Notes a reentry, and returns whether `decide()` must follow. `exits` is the number of exits
-    /// of the vCPU.
-    pub(crate) fn reenter(&mut self, exits: u64) -> bool {
+    /// Notes a reentry, and returns whether the vCPU was found ineligible. `exits` is the number of
+    /// exits of the vCPU.
+    pub(crate) fn reenter(&mut self, exits: u64, facts: Facts) -> bool {
         if self.entry != Entry::First {
             return false;
         }
         // This exit counts for the next `load()`.
         self.exits = exits.wrapping_sub(1);
-        true
+        self.decide(facts)
     }
 
-    /// Decides, and returns whether the vCPU defers. If deferral is `allowed`, the caller has saved
-    /// FS and GS in the thread struct, unless FS and GS were saved. Only null selectors can be
-    /// restored.
-    pub(crate) fn decide(&mut self, allowed: bool, null_selectors: bool) -> bool {
-        let eligible = allowed && null_selectors;
+    /// Decides, and returns whether the vCPU is ineligible.
+    pub(crate) fn decide(&mut self, facts: Facts) -> bool {
+        let eligible = facts.allowed && facts.null_selectors;
 
-        self.fsgs_saved |= allowed;
+        self.fsgs_saved |= facts.allowed;
         self.entry = match eligible {
             true => Entry::Deferred,
             false => Entry::Ineligible,
         };
-        eligible
+        !eligible
     }
 
     /// Revokes a decision to defer.

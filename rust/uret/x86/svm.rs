@@ -41,7 +41,10 @@ use kernel::{
     }, //
 };
 
-use core::ptr::NonNull;
+use core::{
+    marker::PhantomData,
+    ptr::NonNull, //
+};
 
 use super::{
     deferral::{
@@ -129,67 +132,76 @@ pub(crate) fn counts() -> PerCpu<Counts> {
     COUNTS
 }
 
-impl Vmcb {
-    fn from_raw(raw: bindings::uret_vmcb_state) -> Self {
-        match raw {
-            bindings::uret_vmcb_state_URET_VMCB_NEEDS_VMSAVE => Self::NeedsVmsave,
-            bindings::uret_vmcb_state_URET_VMCB_IN_SYNC => Self::InSync,
-            _ => Self::NeedsVmload,
-        }
-    }
+// `State` and `Deferral` are used in place, in `struct uret_svm`.
+const _: () = {
+    use bindings::{
+        uret_svm,
+        uret_svm_deferral as Raw, //
+    };
+    use core::mem::{
+        align_of,
+        offset_of,
+        size_of, //
+    };
 
-    fn into_raw(self) -> bindings::uret_vmcb_state {
-        match self {
-            Self::NeedsVmload => bindings::uret_vmcb_state_URET_VMCB_NEEDS_VMLOAD,
-            Self::InSync => bindings::uret_vmcb_state_URET_VMCB_IN_SYNC,
-            Self::NeedsVmsave => bindings::uret_vmcb_state_URET_VMCB_NEEDS_VMSAVE,
-        }
-    }
-}
+    let state = offset_of!(uret_svm, state);
 
-impl Entry {
-    fn from_raw(raw: bindings::uret_svm_entry) -> Self {
-        match raw {
-            bindings::uret_svm_entry_URET_SVM_NEVER => Self::Never,
-            bindings::uret_svm_entry_URET_SVM_FIRST => Self::First,
-            bindings::uret_svm_entry_URET_SVM_DEFERRED => Self::Deferred,
-            _ => Self::Ineligible,
-        }
-    }
+    assert!(align_of::<State>() <= align_of::<u32>());
+    assert!(state + offset_of!(State, vmcb) == offset_of!(uret_svm, state));
+    assert!(state + offset_of!(State, loaded) == offset_of!(uret_svm, loaded));
+    assert!(state + size_of::<State>() <= offset_of!(uret_svm, deferral));
+    assert!(Vmcb::NeedsVmload as u32 == bindings::uret_vmcb_state_URET_VMCB_NEEDS_VMLOAD);
+    assert!(Vmcb::InSync as u32 == bindings::uret_vmcb_state_URET_VMCB_IN_SYNC);
+    assert!(Vmcb::NeedsVmsave as u32 == bindings::uret_vmcb_state_URET_VMCB_NEEDS_VMSAVE);
 
-    fn into_raw(self) -> bindings::uret_svm_entry {
-        match self {
-            Self::Never => bindings::uret_svm_entry_URET_SVM_NEVER,
-            Self::First => bindings::uret_svm_entry_URET_SVM_FIRST,
-            Self::Ineligible => bindings::uret_svm_entry_URET_SVM_INELIGIBLE,
-            Self::Deferred => bindings::uret_svm_entry_URET_SVM_DEFERRED,
-        }
-    }
-}
+    assert!(size_of::<Deferral>() == size_of::<Raw>());
+    assert!(align_of::<Deferral>() == align_of::<Raw>());
+    assert!(offset_of!(Deferral, exits) == offset_of!(Raw, exits));
+    assert!(offset_of!(Deferral, entry) == offset_of!(Raw, entry));
+    assert!(offset_of!(Deferral, fsgs_saved) == offset_of!(Raw, fsgs_saved));
+    assert!(Entry::Never as u32 == bindings::uret_svm_entry_URET_SVM_NEVER);
+    assert!(Entry::First as u32 == bindings::uret_svm_entry_URET_SVM_FIRST);
+    assert!(Entry::Ineligible as u32 == bindings::uret_svm_entry_URET_SVM_INELIGIBLE);
+    assert!(Entry::Deferred as u32 == bindings::uret_svm_entry_URET_SVM_DEFERRED);
+};
 
 /// The VMLOAD/VMSAVE state of one vCPU.
+///
+/// # Invariants
+///
+/// `raw` is initialized by [`init()`], and valid for `'a`.
 #[derive(Clone, Copy)]
 pub(crate) struct Vmload<'a> {
     raw: *mut bindings::uret_svm,
-    fsgs: Fsgs<'a>,
-    guest: GuestState,
+    lifetime: PhantomData<&'a bindings::uret_svm>,
 }
 
-impl Vmload<'_> {
+impl<'a> Vmload<'a> {
     /// # Safety
     ///
     /// `raw` must be initialized by [`init()`], and valid for `'a`. Only the thread of the vCPU, or
     /// the CPU that has the state, may use the state.
     #[inline]
     pub(crate) unsafe fn from_raw(raw: *mut bindings::uret_svm) -> Self {
-        // SAFETY: The caller guarantees the pointer.
-        unsafe {
-            Self {
-                raw,
-                fsgs: Fsgs::from_raw((*raw).fsgs),
-                guest: GuestState::new((*raw).vmcb, (*raw).vmcb_pa as usize),
-            }
+        // INVARIANT: The caller guarantees the pointer.
+        Self {
+            raw,
+            lifetime: PhantomData,
         }
+    }
+
+    /// Returns the FS and GS of the vCPU.
+    #[inline]
+    fn fsgs(self) -> Fsgs<'a> {
+        // SAFETY: By the invariant, the pointers are valid, and do not change.
+        unsafe { Fsgs::from_raw((*self.raw).fsgs) }
+    }
+
+    /// Returns the state in the VMCB.
+    #[inline]
+    fn guest(self) -> GuestState {
+        // SAFETY: By the invariant, the pointers are valid, and do not change.
+        unsafe { GuestState::new((*self.raw).vmcb, (*self.raw).vmcb_pa as usize) }
     }
 
     /// Applies a rule to the state, on this CPU.
@@ -206,17 +218,9 @@ impl Vmload<'_> {
     /// No other code may use the state during the call.
     #[inline]
     unsafe fn change_unlocked<R>(self, f: impl FnOnce(&mut State) -> R) -> R {
-        // SAFETY: The pointer is valid, and the caller guarantees that this is the only reference.
-        let raw = unsafe { &mut *self.raw };
-        let mut state = State {
-            vmcb: Vmcb::from_raw(raw.state),
-            loaded: raw.loaded,
-        };
-        let result = f(&mut state);
-
-        raw.state = state.vmcb.into_raw();
-        raw.loaded = state.loaded;
-        result
+        // SAFETY: The pointer is valid, the layout is the same, and only `init()` and rules write
+        // the fields. The caller guarantees that this is the only reference.
+        f(unsafe { &mut *(&raw mut (*self.raw).state).cast::<State>() })
     }
 
     /// Applies a rule to the decision whether the state is deferred.
@@ -226,24 +230,9 @@ impl Vmload<'_> {
     /// The current thread must be the thread of the vCPU.
     #[inline]
     pub(crate) unsafe fn decide<R>(self, f: impl FnOnce(&mut Deferral) -> R) -> R {
-        let raw = self.raw;
-        // SAFETY: The pointer is valid, and no other thread uses these fields.
-        let mut deferral = unsafe {
-            Deferral {
-                entry: Entry::from_raw((*raw).entry),
-                fsgs_saved: (*raw).fsgs_saved,
-                exits: (*raw).exits,
-            }
-        };
-        let result = f(&mut deferral);
-
-        // SAFETY: The pointer is valid, and no other thread uses these fields.
-        unsafe {
-            (*raw).entry = deferral.entry.into_raw();
-            (*raw).fsgs_saved = deferral.fsgs_saved;
-            (*raw).exits = deferral.exits;
-        }
-        result
+        // SAFETY: The pointer is valid, the layout is the same, and only `init()` and rules write
+        // the field. No other thread uses the field.
+        f(unsafe { &mut *(&raw mut (*self.raw).deferral).cast::<Deferral>() })
     }
 
     /// Prepares for VMRUN. Returns whether VMLOAD must come first.
@@ -256,7 +245,7 @@ impl Vmload<'_> {
     #[inline]
     pub(crate) unsafe fn enter(self, irqs: &IrqsDisabled) -> bool {
         // Memory lacks values after VMRUN.
-        self.fsgs.lazy().unsave(irqs);
+        self.fsgs().lazy().unsave(irqs);
         // SAFETY: The caller restores the host's state before the thread runs in user mode, and
         // `__switch_to()` before other user tasks run.
         let load = self.change(irqs, |state, cpu| unsafe { state.enter(cpu) });
@@ -303,7 +292,7 @@ impl Vmload<'_> {
     #[inline]
     pub(crate) unsafe fn restore(self, irqs: &IrqsDisabled) {
         // SAFETY: The caller guarantees the context.
-        unsafe { self.fsgs.cancel(irqs) };
+        unsafe { self.fsgs().cancel(irqs) };
         stop_unless_restored(self.change(irqs, |state, cpu| state.restore(cpu)));
     }
 }
@@ -318,7 +307,7 @@ fn cannot_save(_: &Error) {
 }
 
 /// Stops the machine if the CPU still has a guest's TR: user mode must not run, and exceptions must
-/// not use interrupt stacks.
+/// not use IST stacks.
 fn stop_unless_restored(result: Result) {
     if result.is_err() {
         fatal(c"uret: cannot load the host's VMLOAD/VMSAVE state");
@@ -354,9 +343,9 @@ pub(crate) unsafe fn init(
     uret: bool,
 ) {
     let Deferral {
+        exits,
         entry,
         fsgs_saved,
-        exits,
     } = Deferral::new(uret);
 
     // SAFETY: The caller guarantees the pointer.
@@ -365,11 +354,13 @@ pub(crate) unsafe fn init(
             fsgs,
             vmcb,
             vmcb_pa,
-            state: State::NEW.vmcb.into_raw(),
+            state: State::NEW.vmcb as u32,
             loaded: State::NEW.loaded,
-            entry: entry.into_raw(),
-            fsgs_saved,
-            exits,
+            deferral: bindings::uret_svm_deferral {
+                exits,
+                entry: entry as u32,
+                fsgs_saved,
+            },
         })
     }
 }
@@ -412,7 +403,9 @@ impl Cpu for ThisCpu<'_> {
         // user mode. `__switch_to()` restores before other user tasks run, also after the vCPU was
         // taken from this CPU. The caller of `uret_svm_enter()` guarantees all other requirements.
         unsafe {
-            self.vmload.fsgs.defer_tables(self.irqs, restore_after_take);
+            self.vmload
+                .fsgs()
+                .defer_tables(self.irqs, restore_after_take);
             prepare_guest_state(self.irqs);
         }
     }
@@ -421,7 +414,7 @@ impl Cpu for ThisCpu<'_> {
     fn vmsave(&self) -> Result {
         COUNTS.this_cpu(self.irqs).saved.inc();
         trace::svm(trace::Svm::Save, self.vmload.raw);
-        self.vmload.guest.save(self.irqs).inspect_err(cannot_save)
+        self.vmload.guest().save(self.irqs).inspect_err(cannot_save)
     }
 
     #[inline]
@@ -432,6 +425,6 @@ impl Cpu for ThisCpu<'_> {
 
         // SAFETY: The guest state is loaded, so that the thread of the vCPU is in KVM_RUN, and
         // alive.
-        unsafe { host.restore(self.irqs, NonNull::new(self.vmload.fsgs.lazy().task())) }
+        unsafe { host.restore(self.irqs, NonNull::new(self.vmload.fsgs().lazy().task())) }
     }
 }

@@ -25,8 +25,9 @@
 
 use kernel::prelude::*;
 
-/// The copy that is current.
+/// The copy that is current. Also `enum uret_vmcb_state`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
 pub(crate) enum Vmcb {
     /// The copy in the VMCB.
     NeedsVmload,
@@ -60,6 +61,7 @@ pub(crate) trait Cpu {
 /// - While the guest state is loaded, [`Cpu::switch_in()`] was called for the CPU, and
 ///   [`Cpu::restore_host()`] was not called since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub(crate) struct State {
     pub(crate) vmcb: Vmcb,
     pub(crate) loaded: bool,

@@ -22,6 +22,7 @@ formatted()
 clippy()
 {
 	local log
+	lock_cache
 	log=$(mktemp)
 	# Compile all Rust files of uret again: clippy checks only files that are compiled.
 	find "$KBUILD/virt/uret" -name '*_main.o' -delete -o -name 'sample_notifier.o' -delete

@@ -267,8 +267,9 @@ edit()
 	echo "$TIP" >"$dir.base"
 	link_files "$dir" >"$(git -C "$SOURCE" rev-parse --path-format=absolute --git-common-dir)/info/exclude"
 	patches=$(entries | awk -v topic="$1" -v top="$TOP" '$1 == topic { print top "/patches/" topic "/" $2 }')
+	# A new topic has no patches: git am would wait for the terminal.
 	# shellcheck disable=SC2086
-	if ! (cd "$dir" && apply -3 $patches); then
+	if [ -n "$patches" ] && ! (cd "$dir" && apply -3 $patches); then
 		die "a patch of $1 does not apply on top of the earlier topics" \
 			"Resolve the conflict in $dir, run \"git am --continue\", then make refresh TOPIC=$1."
 	fi

@@ -50,11 +50,13 @@ enum uret_vmcb_state {
 };
 
 /**
- * enum uret_svm_entry - how a vCPU enters, until vcpu_put() or the next load
+ * enum uret_svm_entry - how a vCPU enters, until the next uret_svm_load() or uret_svm_reenter()
  * @URET_SVM_NEVER: without deferral, always: KVM does not use uret
  * @URET_SVM_FIRST: without deferral: the next exit may be the only one before user space
  * @URET_SVM_INELIGIBLE: without deferral: the vCPU or the thread is ineligible
  * @URET_SVM_DEFERRED: with deferral
+ *
+ * KVM calls uret_svm_load() and uret_svm_put() only above URET_SVM_FIRST.
  */
 enum uret_svm_entry {
 	URET_SVM_NEVER,
@@ -64,20 +66,31 @@ enum uret_svm_entry {
 };
 
 /**
+ * struct uret_svm_deferral - the decision whether the VMLOAD/VMSAVE state is deferred
+ * @exits: the number of exits that the next uret_svm_load() counts from
+ * @entry: how the vCPU enters
+ * @fsgs_saved: the thread struct holds FS and GS, and user mode has not run since
+ *
+ * Only uret writes the fields, in the vCPU's thread.
+ */
+struct uret_svm_deferral {
+	u64 exits;
+	enum uret_svm_entry entry;
+	bool fsgs_saved;
+};
+
+/**
  * struct uret_svm - the VMLOAD/VMSAVE state of a vCPU of SVM
  * @fsgs: the FS and GS of the vCPU
  * @vmcb: the VMCB for VMLOAD and VMSAVE
  * @vmcb_pa: the physical address of @vmcb
  * @state: the copy that is current
  * @loaded: the CPU has the guest state of this vCPU, possibly an older copy, and not the
- *	host's state.  Exceptions use no interrupt stacks, and user mode must not run
- * @entry: how the vCPU enters
- * @fsgs_saved: the thread struct holds FS and GS, and user mode has not run since
- * @exits: the number of exits that the next uret_svm_load() counts from
+ *	host's state.  Exceptions use no IST stacks, and user mode must not run
+ * @deferral: the decision whether the state is deferred
  *
- * Only uret writes the fields: @entry, @fsgs_saved and @exits in the vCPU's thread; @state
- * and @loaded on the CPU that has the guest state, in the vCPU's thread or with interrupts
- * disabled.
+ * Only uret writes the fields: @state and @loaded on the CPU that has the guest state, in the
+ * vCPU's thread or with interrupts disabled.
  *
  * GSBASE is the host's whenever an interrupt or an NMI is possible: the code that enters
  * the guest exchanges GSBASE at VMRUN and #VMEXIT, and keeps the guest's GSBASE in the VMCB.
@@ -88,9 +101,7 @@ struct uret_svm {
 	unsigned long vmcb_pa;
 	enum uret_vmcb_state state;
 	bool loaded;
-	bool fsgs_saved;
-	enum uret_svm_entry entry;
-	u64 exits;
+	struct uret_svm_deferral deferral;
 };
 
 /**
@@ -100,6 +111,8 @@ struct uret_svm {
  * @vmcb: see struct uret_svm
  * @vmcb_pa: see struct uret_svm
  * @uret: whether KVM uses uret
+ *
+ * Context: Any in which no other code uses @svm.
  */
 void uret_svm_init(struct uret_svm *svm, struct uret_fsgs *fsgs,
 		   struct vmcb *vmcb, unsigned long vmcb_pa, bool uret);
@@ -115,26 +128,29 @@ void uret_svm_init(struct uret_svm *svm, struct uret_fsgs *fsgs,
 bool uret_svm_load(struct uret_svm *svm, u64 exits);
 
 /**
+ * uret_svm_decide() - decide how the vCPU enters
+ * @svm: the state of the vCPU
+ * @allowed: whether the host and the vCPU allow deferral.  If so, the thread struct must hold
+ *	FS and GS
+ * @null_selectors: whether the selectors of FS and GS in the thread struct are null
+ *
+ * Context: The vCPU's thread, preemption disabled.
+ * Return: Whether the vCPU enters without deferral.
+ */
+bool uret_svm_decide(struct uret_svm *svm, bool allowed, bool null_selectors);
+
+/**
  * uret_svm_reenter() - note that another VMRUN will probably follow before vcpu_put()
  * @svm: the state of the vCPU
  * @exits: the number of exits of the vCPU
+ * @allowed: see uret_svm_decide()
+ * @null_selectors: see uret_svm_decide()
  *
- * Context: The vCPU's thread, preemption disabled.
- * Return: Whether uret_svm_decide() must follow.
- */
-bool uret_svm_reenter(struct uret_svm *svm, u64 exits);
-
-/**
- * uret_svm_decide() - decide how the vCPU enters
- * @svm: the state of the vCPU
- * @allowed: whether the host and the vCPU allow deferral.  If so, the caller has saved FS and
- *	GS in the thread struct, unless &uret_svm.fsgs_saved is set
- * @null_selectors: whether FS and GS of the thread struct have null selectors.  Other
- *	selectors would also need a restore
+ * Decides how the vCPU enters from then on.
  *
  * Context: The vCPU's thread, preemption disabled.
  */
-void uret_svm_decide(struct uret_svm *svm, bool allowed, bool null_selectors);
+void uret_svm_reenter(struct uret_svm *svm, u64 exits, bool allowed, bool null_selectors);
 
 /**
  * uret_svm_ineligible() - note that the thread of a vCPU has become ineligible
@@ -234,6 +250,8 @@ void uret_svm_restore(struct uret_svm *svm);
 /**
  * uret_fsgs_init() - initialize the FS and GS of a new vCPU
  * @fsgs: the FS and GS to initialize
+ *
+ * Context: Any in which no other code uses @fsgs.
  */
 void uret_fsgs_init(struct uret_fsgs *fsgs);
 
@@ -251,7 +269,7 @@ void uret_fsgs_defer(struct uret_fsgs *fsgs, bool saved);
  * uret_fsgs_cancel() - cancel the deferral on this CPU
  * @fsgs: the FS and GS of the vCPU
  *
- * The caller restores the host's.
+ * The caller restores the host's FS and GS.
  *
  * Context: The vCPU's thread, preemption disabled.
  */
@@ -282,8 +300,8 @@ void uret_kvm_get(void);
 /**
  * uret_kvm_put() - undo uret_kvm_get(), as a VM is destroyed
  *
- * The call for the last VM restores the host's MSRs, FS and GS on each CPU with a guest's,
- * by an IPI.
+ * The call for the last VM, if no other owner has an MSR, restores the host's MSRs, FS and
+ * GS, by an IPI to each CPU with values of a guest.  Otherwise the notifiers stay enabled.
  *
  * Context: Task context.  May sleep.
  */
@@ -304,6 +322,8 @@ int uret_vmx_setup(const u32 *msrs, unsigned int nr);
  * uret_vmx_switch_to_guest() - set all MSRs of a vCPU of VMX
  * @values: the values of the vCPU, see uret_kvm_update()
  *
+ * An MSR that refuses the value keeps the previous value; CONFIG_URET_DEBUG warns.
+ *
  * Context: The vCPU's thread, with preemption disabled.
  */
 void uret_vmx_switch_to_guest(const struct uret_values *values);
@@ -319,6 +339,8 @@ int uret_svm_setup(void);
 /**
  * uret_svm_switch_to_guest() - set the MSRs of a vCPU of SVM
  * @tsc_aux: the guest's TSC_AUX
+ *
+ * An MSR that refuses the value keeps the previous value; CONFIG_URET_DEBUG warns.
  *
  * Context: The vCPU's thread, with preemption disabled.
  */

@@ -17,7 +17,7 @@
 static bool __ro_after_init defer_vmload = true;
 module_param(defer_vmload, bool, 0444);
 MODULE_PARM_DESC(defer_vmload,
-		 "Defer VMLOAD and VMSAVE to exits to user space.  While they are deferred, a kernel stack that overflows resets the machine without the message of #DF.");
+		 "Defer VMLOAD and VMSAVE until the CPU returns to user mode or runs another user task.  During deferral, a kernel stack overflow resets the machine without the message of #DF.");
 
 void __init svm_vmload_setup(void)
 {
@@ -59,17 +59,41 @@ int svm_vmload_cpu_up(struct svm_cpu_data *sd)
 	return uret_svm_cpu_up(sd->host_state, __sme_page_pa(virt_to_page(sd->host_state)));
 }
 
-/* The caller checks for an LDT late. */
-void svm_decide_vmload(struct vcpu_svm *svm)
+static bool svm_allow_vmload(struct vcpu_svm *svm)
 {
-	bool allowed = defer_vmload && !is_sev_es_guest(&svm->vcpu);
+	return defer_vmload && !is_sev_es_guest(&svm->vcpu);
+}
 
-	/*
-	 * The restore takes FS and GS from the thread struct.  Only user mode changes FS
-	 * and GS, and does not run in KVM_RUN.
-	 */
-	if (allowed && !svm->vmload.fsgs_saved)
+/*
+ * Save FS and GS in the thread struct, where the restore finds both: only user mode changes FS and
+ * GS, and does not run in KVM_RUN.  Returns whether the selectors are null.
+ */
+static bool svm_save_fsgs(struct vcpu_svm *svm)
+{
+	if (!svm->vmload.deferral.fsgs_saved)
 		current_save_fsgs();
-	uret_svm_decide(&svm->vmload, allowed,
-			!(current->thread.fsindex | current->thread.gsindex));
+	return !(current->thread.fsindex | current->thread.gsindex);
+}
+
+/* The caller checks for an LDT late. */
+bool __svm_prepare_vmload(struct vcpu_svm *svm)
+{
+	if (!uret_svm_load(&svm->vmload, svm->vcpu.stat.exits))
+		return !svm_vmload_deferred(svm);
+
+	if (!svm_allow_vmload(svm))
+		return uret_svm_decide(&svm->vmload, false, false);
+	return uret_svm_decide(&svm->vmload, true, svm_save_fsgs(svm));
+}
+
+void __svm_vmload_note_reentry(struct vcpu_svm *svm)
+{
+	bool null_selectors;
+
+	if (!svm_allow_vmload(svm)) {
+		uret_svm_reenter(&svm->vmload, svm->vcpu.stat.exits, false, false);
+		return;
+	}
+	null_selectors = svm_save_fsgs(svm);
+	uret_svm_reenter(&svm->vmload, svm->vcpu.stat.exits, true, null_selectors);
 }

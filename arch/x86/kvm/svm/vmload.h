@@ -20,7 +20,8 @@ void svm_vmload_setup(void);
 int svm_vmload_cpu_init(struct svm_cpu_data *sd, int cpu);
 void svm_vmload_cpu_uninit(struct svm_cpu_data *sd);
 int svm_vmload_cpu_up(struct svm_cpu_data *sd);
-void svm_decide_vmload(struct vcpu_svm *svm);
+bool __svm_prepare_vmload(struct vcpu_svm *svm);
+void __svm_vmload_note_reentry(struct vcpu_svm *svm);
 
 /* SVM is disabled next, but a vCPU may still be in KVM_RUN. */
 static inline void svm_vmload_cpu_down(void)
@@ -36,7 +37,7 @@ static inline void svm_vmload_init(struct vcpu_svm *svm)
 
 static __always_inline bool svm_vmload_deferred(struct vcpu_svm *svm)
 {
-	return svm->vmload.entry == URET_SVM_DEFERRED;
+	return svm->vmload.deferral.entry == URET_SVM_DEFERRED;
 }
 
 /* The guest is entered again before vcpu_put(), or probably will be. */
@@ -44,24 +45,16 @@ static __always_inline void svm_vmload_note_reentry(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
 
-	if (unlikely(svm->vmload.entry == URET_SVM_FIRST) &&
-	    uret_svm_reenter(&svm->vmload, vcpu->stat.exits))
-		svm_decide_vmload(svm);
+	if (unlikely(svm->vmload.deferral.entry == URET_SVM_FIRST))
+		__svm_vmload_note_reentry(svm);
 }
 
-/*
- * Decide how the guest is entered.  Returns whether VMLOAD of the host save area follows
- * #VMEXIT.  Without a decision, the thread struct may lack FS and GS.
- */
+/* Decide how the guest is entered.  Returns whether VMLOAD of the host save area follows #VMEXIT. */
 static __always_inline bool svm_prepare_vmload(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
 
-	if (likely(svm->vmload.entry <= URET_SVM_FIRST))
-		return true;
-	if (uret_svm_load(&svm->vmload, vcpu->stat.exits))
-		svm_decide_vmload(svm);
-	return !svm_vmload_deferred(svm);
+	return likely(svm->vmload.deferral.entry <= URET_SVM_FIRST) || __svm_prepare_vmload(svm);
 }
 
 static noinline bool __svm_enter_deferred(struct vcpu_svm *svm)
@@ -94,7 +87,7 @@ static __always_inline void svm_put_vmload_state(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
 
-	if (unlikely(svm->vmload.entry > URET_SVM_FIRST))
+	if (unlikely(svm->vmload.deferral.entry > URET_SVM_FIRST))
 		uret_svm_put(&svm->vmload, vcpu->scheduled_out);
 }
 #else

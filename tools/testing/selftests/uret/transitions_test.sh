@@ -9,7 +9,7 @@
 ktap_set_plan 13
 mark
 unload
-load_kvm ${URET_PARAM:-uret=1} || skip_all "kvm does not load"
+load_kvm uret=1 || skip_all "kvm does not load"
 modprobe uret_sample_notifier
 
 CPUS=$(getconf _NPROCESSORS_ONLN 2>/dev/null || grep -c '^processor' /proc/cpuinfo)
@@ -19,7 +19,6 @@ ONLINE=/sys/devices/system/cpu/cpu$LAST/online
 # is_clean CPU: whether no slot of the CPU is dirty, and the notifier is not armed
 is_clean()
 {
-	uses Y || return 0
 	grep -q "^$1 0x0 0 " "$URET/cpus"
 }
 
@@ -75,7 +74,7 @@ with_idle_vm()
 	taskset -p $((1 << LAST)) "$VM_PID" >/dev/null
 	before=$(moved)
 	"$@" && stop_vm || return 1
-	uses N || above "FS and GS flushed or taken" "$before" "$(moved)"
+	above "FS and GS flushed or taken" "$before" "$(moved)"
 }
 
 # A sleeping vCPU does not migrate when its CPU goes offline: the CPU must flush FS and GS.
@@ -89,7 +88,7 @@ offline_with_sleeping_vm()
 	after=$(counted "$URET/fsgs" flushed)
 	echo 1 >"$ONLINE" && stop_vm || return 1
 	taskset -p $(((1 << CPUS) - 1)) $$ >/dev/null
-	uses N || above "FS and GS flushed" "$before" "$after"
+	above "FS and GS flushed" "$before" "$after"
 }
 
 # The worker of KVM is a user task that never runs in user mode, so that the switch to the worker
@@ -108,7 +107,7 @@ worker_exits_beside_sleeping_vm()
 	after=$(counted "$URET/fsgs" flushed)
 	stop_vm || return 1
 	taskset -p $(((1 << CPUS) - 1)) $$ >/dev/null
-	uses N || above "FS and GS flushed" "$before" "$after"
+	above "FS and GS flushed" "$before" "$after"
 }
 
 # No task returns to user mode on the CPU of the vCPU: the destruction of the last VM must restore
@@ -117,7 +116,7 @@ last_vm_is_killed()
 {
 	taskset -p 1 $$ >/dev/null
 	start_vm -c "$LAST" -s && sleep 0.5 || return 1
-	if is_clean "$LAST" && uses Y; then
+	if is_clean "$LAST"; then
 		ktap_print_msg "CPU $LAST: expected a dirty slot, got none"
 		return 1
 	fi
@@ -134,14 +133,14 @@ sleeping_vm_gets_ldt()
 	before=$(counted "$URET/fsgs" flushed)
 	"$(program run_vm)" -c "$LAST" -l || return 1
 	taskset -p $(((1 << CPUS) - 1)) $$ >/dev/null
-	uses N || above "FS and GS flushed" "$before" "$(counted "$URET/fsgs" flushed)"
+	above "FS and GS flushed" "$before" "$(counted "$URET/fsgs" flushed)"
 }
 
 # With VMLOAD at each exit, the CPU of the vCPU has the host's LDTR, so that modify_ldt() does not
 # restore FS and GS there. The wake-up of the vCPU does.
 sleeping_eager_vm_gets_ldt()
 {
-	unload && modprobe kvm ${URET_PARAM:-uret=1} && modprobe kvm-amd defer_vmload=0 &&
+	unload && modprobe kvm uret=1 && modprobe kvm-amd defer_vmload=0 &&
 		sleeping_vm_gets_ldt
 }
 

@@ -95,8 +95,10 @@ pub fn check_plugin(images: &Images, plugin: &Path, work: &Path) -> Vec<Outcome>
             .map(|requirement| match requirement.holds {
                 true => Outcome::new(requirement.text, Status::Pass, ""),
                 false => {
-                    let note = format!("the plugin's records are in {}", dir.display());
-                    Outcome::new(requirement.text, Status::Fail, note)
+                    let name = requirement.text.split(", but ").next().unwrap_or_default();
+                    let records = format!("the plugin's records are in {}", dir.display());
+                    let note = format!("{}\n{records}", requirement.text);
+                    Outcome::new(name, Status::Fail, note)
                 }
             })
             .collect(),

@@ -2,6 +2,7 @@
 
 //! Runs the boots of a check, and prints their results as TAP.
 
+use std::env;
 use std::path::{Path, PathBuf};
 use std::sync::{mpsc, Mutex};
 use std::thread;
@@ -189,13 +190,17 @@ impl Tap {
     }
 }
 
-/// The line of a failed test in a log, or else the first line of the run.
+/// The line of a failed test or of a splat in a log, or else the first line of the run.
 fn line_of(text: &str, run: &str, test: &str) -> usize {
     let begin = format!("URET-BEGIN {run}");
-    let begin = text.lines().position(|line| line == begin).unwrap_or(0);
+    let begin = text.lines().position(|line| line == begin);
+    let begin = begin.or_else(|| text.lines().position(|line| line.starts_with("URET-SPLAT")));
+    let begin = begin.unwrap_or(0);
     // The lines of KUnit lack the name of the suite.
     let test = test.rsplit('.').next().unwrap_or(test);
-    let failed = |line: &&str| line.contains("not ok") && line.contains(test);
+    let listed = format!("TEST {test} ");
+    let failed =
+        |line: &&str| (line.contains("not ok") && line.contains(test)) || line.starts_with(&listed);
 
     let rest = text.lines().skip(begin);
     begin + 1 + rest.clone().position(|line| failed(&line)).unwrap_or(0)
@@ -260,6 +265,9 @@ pub fn check(images: &Images, check: &Check, work: &Path) -> Result<bool> {
     if check.slow != 1 {
         variables.push_str("DEBUG=1 ");
     }
+    if let Some(source) = env::var("KSRC").ok().filter(|source| !source.is_empty()) {
+        variables.push_str(&format!("KSRC='{source}' "));
+    }
     let mut tap = Tap {
         variables,
         passed: 0,
@@ -322,5 +330,8 @@ mod tests {
         assert_eq!(line_of(text, "a", "suite.y"), 4);
         assert_eq!(line_of(text, "b", "y"), 7);
         assert_eq!(line_of(text, "b", "none"), 6);
+        let text = "URET-BEGIN kvm\nTEST x 0 1 s\nTEST y 1 1 s\nURET-END kvm 0\nURET-SPLAT BUG\n";
+        assert_eq!(line_of(text, "kvm", "y"), 3);
+        assert_eq!(line_of(text, "all runs", "no splat"), 5);
     }
 }

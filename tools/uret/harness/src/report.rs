@@ -288,8 +288,8 @@ fn paths(out: &mut String, results: &[Measured], vendor: &str, machine: &str) ->
             "`set-equal:N` sets N slots to the current values, `set-new:N` sets N slots to other values, and\n\
              `restore:K/N` restores K dirty slots of N, without the cost of a return to user mode that restores\n\
              nothing. Stock has at most 16 slots. With one or two slots, the checks of each call cost more than\n\
-             the slots. A restore cannot cost half of stock's: the largest part is the kernel's list of notifiers\n\
-             and the flag of the task, which stock and uret have in common.\n"
+             the slots. A restore cannot cost half of stock's: the largest part is the kernel's list of notifiers,\n\
+             which stock and uret have in common.\n"
         );
         markdown_table(out, &header, &rows);
     }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* The scenarios of switch_perf_test; see switch_perf_test.c for the measurement. */
-#ifndef URET_BENCH_H
-#define URET_BENCH_H
+#ifndef URET_SWITCH_H
+#define URET_SWITCH_H
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -62,4 +62,4 @@ void bench_teardown(struct bench *bench);
 /* Print the names of all scenarios, with descriptions. */
 void bench_list(void);
 
-#endif /* URET_BENCH_H */
+#endif /* URET_SWITCH_H */

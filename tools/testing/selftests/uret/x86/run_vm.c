@@ -2,14 +2,13 @@
 /*
  * Runs a VM until SIGTERM.  Helper of tests.
  *
- *	run_vm [-c CPU] [-i | -I | -s | -l] [-v 1|2] [-t SECONDS]
+ *	run_vm [-c CPU] [-i | -I | -s | -l] [-t SECONDS]
  *
  *	-c	pin this task to the CPU, and check the registers of this task
  *	-i	the guest only sleeps and wakes
  *	-I	as -i, but sleep ten times as long, so that the CPU is mostly idle
  *	-s	the guest sleeps until SIGTERM, and then checks its registers
  *	-l	the guest sleeps until another thread on CPU 0 has installed an LDT; end then
- *	-v	the number of the set of register values, see vm_create()
  *	-t	end after so many seconds
  *
  * Prints "running" after the first entry of the guest.  The exit status is 0 if neither the guest
@@ -108,11 +107,11 @@ failed:
 int main(int argc, char **argv)
 {
 	int cpu = -1, idle = 0, sleeps = 5, timer = GUEST_TIMER, sleeper = 0, ldt = 0;
-	int values = 1, seconds = 0, opt;
+	int seconds = 0, opt;
 	time_t end;
 	struct vm vm;
 
-	while ((opt = getopt(argc, argv, "c:iIslv:t:")) != -1) {
+	while ((opt = getopt(argc, argv, "c:iIslt:")) != -1) {
 		switch (opt) {
 		case 'c':
 			cpu = atoi(optarg);
@@ -132,15 +131,12 @@ int main(int argc, char **argv)
 		case 'l':
 			ldt = 1;
 			break;
-		case 'v':
-			values = atoi(optarg);
-			break;
 		case 't':
 			seconds = atoi(optarg);
 			break;
 		default:
 			fprintf(stderr,
-				"usage: run_vm [-c CPU] [-i | -I | -s | -l] [-v 1|2] [-t SECONDS]\n");
+				"usage: run_vm [-c CPU] [-i | -I | -s | -l] [-t SECONDS]\n");
 			return 2;
 		}
 	}
@@ -149,7 +145,7 @@ int main(int argc, char **argv)
 		perror("run_vm: pin");
 		return 1;
 	}
-	if (vm_create(&vm, values)) {
+	if (vm_create(&vm, 1)) {
 		fprintf(stderr, "run_vm: %s\n", vm.error);
 		return 1;
 	}

@@ -208,7 +208,7 @@ static void *sleep_and_wake(void *arg)
 
 /*
  * A kernel thread with little room on its stack gets NMIs while the guest state is loaded.  The
- * IDT uses no interrupt stacks then: NMI handlers must switch stacks, or the handlers overflow the
+ * IDT uses no IST stacks then: NMI handlers must switch stacks, or the handlers overflow the
  * stack of the thread without a message.
  */
 TEST_F_TIMEOUT(traps, nmis_on_deep_stack, TIMEOUT)
