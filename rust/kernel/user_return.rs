@@ -26,8 +26,8 @@
 //!
 //! [`arm()`](ThisCpu::arm) refuses a notifier that is closed ([`ENODEV`]) or armed ([`EBUSY`]).
 //! [`arm()`](ThisCpu::arm) and [`disarm()`](ThisCpu::disarm) are methods of [`ThisCpu`], so that
-//! only the notifier's CPU can arm or disarm the notifier. In an interrupt, a call that would change
-//! the state returns [`EPERM`].
+//! only the notifier's CPU can arm or disarm the notifier. In an interrupt, a call that would
+//! change the state returns [`EPERM`].
 //!
 //! # Contexts
 //!

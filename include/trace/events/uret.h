@@ -52,8 +52,9 @@ TRACE_DEFINE_ENUM(URET_SVM_SAVE);
 TRACE_DEFINE_ENUM(URET_SVM_RESTORE);
 
 /*
- * Events of one MSR.  The value of uret_set and uret_elide is the value requested, under the mask; of
- * uret_restore, the host's value.  Preemption is disabled; for uret_restore, interrupts are, too.
+ * Events of one MSR.  The value of uret_set and uret_elide is the value requested, under the
+ * mask; of uret_restore, the host's value.  Preemption is disabled; for uret_restore, interrupts
+ * are disabled, too.
  */
 DECLARE_EVENT_CLASS(uret_msr,
 	TP_PROTO(unsigned int slot, const u32 *msrs, u64 value),

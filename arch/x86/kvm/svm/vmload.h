@@ -49,7 +49,10 @@ static __always_inline void svm_vmload_note_reentry(struct kvm_vcpu *vcpu)
 		__svm_vmload_note_reentry(svm);
 }
 
-/* Decide how the guest is entered.  Returns whether VMLOAD of the host save area follows #VMEXIT. */
+/*
+ * Decide how the guest is entered.  Returns whether VMLOAD of the host save area follows
+ * #VMEXIT.
+ */
 static __always_inline bool svm_prepare_vmload(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
