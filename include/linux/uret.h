@@ -128,13 +128,14 @@ int uret_find(u32 msr);
  * Writes the MSR only if the MSR holds another value.  The value must read back as
  * written: bits that a CPU ignores must be 0.
  *
+ * Without CONFIG_PREEMPT_COUNT, a preemptible caller is not detected.
+ *
  * Context: Task context with preemption or interrupts disabled, outside of a user-return
  * notifier.
  * Return: 0, or
  *  * -ENXIO: the slot is not in use, or the CPU lacks the MSR;
  *  * -EIO: the CPU refused the value; the MSR keeps the previous value;
- *  * -EPERM: interrupt context, or the caller is preemptible, which is not detected without
- *    CONFIG_PREEMPT_COUNT.  Nothing has changed;
+ *  * -EPERM: interrupt context, or the caller is preemptible.  Nothing has changed;
  *  * -EBUSY: a user-return notifier is running.  Nothing has changed;
  *  * -ENODEV: uret is not in the kernel, or has failed to initialize.
  */
