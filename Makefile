@@ -36,9 +36,8 @@ check: ## run all tests on both emulators; the last line has the totals
 bench: ## count the cost of switches, stock KVM and uret, and write build/bench/report.md
 	@UNPATCHED_TOO=$(UNPATCHED) tools/uret/run.sh bench
 
-report: ## make a report of the output of switch_perf_test.sh on a real machine: FILE=...
-	@test -n "$(FILE)" || { echo "make report FILE=uret-bench.txt: see Documentation/virt/uret/measuring.rst" >&2; exit 1; }
-	@tools/uret/run.sh report "$(abspath $(FILE))"
+report: ## write results/ again; FILE=...: of the output of switch_perf_test.sh on a real machine
+	@tools/uret/run.sh report $(abspath $(FILE))
 
 shell: ## boot the patched kernel to a prompt, with the module loaded
 	@tools/uret/run.sh shell

@@ -35,10 +35,11 @@ unit)
 report)
 	"$SETUP/deps.sh"
 	toolchain
-	exec "${CARGO[@]}" run -q --release --locked --manifest-path "$TOOLS/Cargo.toml" -p uret-harness \
-		report "$2" --out "$BUILD/bench-hardware"
+	report=(publish "$TOP")
+	[ -z "${2:-}" ] || report=(report "$2" --out "$BUILD/bench-hardware")
+	exec "${CARGO[@]}" run -q --release --locked --manifest-path "$TOOLS/Cargo.toml" -p uret-harness -- "${report[@]}"
 	;;
-*) die "usage: run.sh demo | unit | check | bench | shell | report FILE | boot ARGUMENTS..." ;;
+*) die "usage: run.sh demo | unit | check | bench | shell | report [FILE] | boot ARGUMENTS..." ;;
 esac
 shift
 

@@ -92,13 +92,12 @@ pub fn check_plugin(images: &Images, plugin: &Path, work: &Path) -> Vec<Outcome>
     match count(images, plugin, ("count-check", 1), &dir) {
         Ok((results, _)) => plugin_counts(&results)
             .into_iter()
-            .map(|requirement| match requirement.holds {
+            .map(|requirement| match requirement.holds() {
                 true => Outcome::new(requirement.text, Status::Pass, ""),
                 false => {
-                    let name = requirement.text.split(", but ").next().unwrap_or_default();
-                    let records = format!("the plugin's records are in {}", dir.display());
-                    let note = format!("{}\n{records}", requirement.text);
-                    Outcome::new(name, Status::Fail, note)
+                    let failures = requirement.failures.join("\n");
+                    let note = format!("{failures}\nthe plugin's records are in {}", dir.display());
+                    Outcome::new(requirement.text, Status::Fail, note)
                 }
             })
             .collect(),
@@ -142,14 +141,14 @@ pub fn bench(bench: &Bench, work: &Path) -> Result<bool> {
     for requirement in &all {
         println!(
             "{}: {}",
-            if requirement.holds { "ok" } else { "NOT OK" },
-            requirement.text
+            if requirement.holds() { "ok" } else { "NOT OK" },
+            requirement
         );
     }
     println!("\nThe report is {}.", bench.out.join("report.md").display());
-    let good = all.iter().all(|requirement| requirement.holds);
+    let good = all.iter().all(|requirement| requirement.holds());
     if let (true, Some(top)) = (good, &bench.publish) {
-        publish::publish(&results, &bench.out, top)?;
+        publish::publish(&results, &all, top)?;
     }
     Ok(good)
 }

@@ -67,6 +67,11 @@ enum Command {
         #[arg(long)]
         out: PathBuf,
     },
+    /// Write the published report again, from results/results.json.
+    Publish {
+        /// The repository.
+        top: PathBuf,
+    },
 }
 
 #[derive(Subcommand)]
@@ -244,6 +249,7 @@ fn main() -> ExitCode {
     let result = match Args::parse().command {
         Command::Run(boot) => run(*boot),
         Command::Report { file, out } => bench::hardware(&file, &out),
+        Command::Publish { top } => publish::again(&top).map(|()| true),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

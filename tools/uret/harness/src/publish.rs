@@ -5,8 +5,10 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result};
 
+use crate::report;
+use crate::requirements::{requirements, Requirement};
 use crate::samples::{find, Measured};
 
 /// A line of the table: a description, the vendor, the scenario, and the classes with titles.
@@ -92,42 +94,44 @@ fn replaced(readme: &str, table: &str) -> Result<String> {
     Ok(format!("{before}{BEGIN}{table}{END}{after}"))
 }
 
-/// Copies the report from `out` to the folder `results` of the repository `top`, and replaces the
-/// table of the README.
-pub fn publish(results: &[Measured], out: &Path, top: &Path) -> Result<()> {
-    let (folder, readme) = (top.join("results"), top.join("README.md"));
+/// Writes the report to the folder `results` of the repository `top`, and the table of the README.
+pub fn publish(results: &[Measured], requirements: &[Requirement], top: &Path) -> Result<()> {
+    let readme = top.join("README.md");
     let text = replaced(&fs::read_to_string(&readme)?, &table(results)?)?;
 
-    fs::create_dir_all(&folder)?;
-    for entry in fs::read_dir(out)? {
-        let path = entry?.path();
-        let name = path.file_name().context("a file has a name")?;
-        fs::copy(&path, folder.join(name)).with_context(|| format!("{}", path.display()))?;
-    }
-    fs::write(readme, text)?;
-    ensure!(
-        folder.join("report.md").exists(),
-        "expected results/report.md, got none"
-    );
-    Ok(())
+    report::write(results, requirements, &top.join("results"))?;
+    fs::write(readme, text).context("README.md")
+}
+
+/// Writes the published report again, after a change of the text of the report.
+pub fn again(top: &Path) -> Result<()> {
+    let text = fs::read_to_string(top.join("results/results.json")).context("results.json")?;
+    let results: Vec<Measured> = serde_json::from_str(&text)?;
+
+    // Only identical runs are published.
+    publish(&results, &requirements(&results, true), top)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// After a change of the report: `make report`.
     #[test]
-    fn readme_has_the_figures_of_the_results() {
-        let readme = include_str!("../../../../README.md");
-        let results: Vec<Measured> =
-            serde_json::from_str(include_str!("../../../../results/results.json"))
-                .expect("results.json");
+    fn readme_and_report_are_those_of_the_results() {
+        let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../..");
+        let copy = std::env::temp_dir().join(format!("uret-publish-{}", std::process::id()));
+        let read = |top: &Path, file| fs::read_to_string(top.join(file)).expect(file);
 
-        let table = table(&results).expect("all scenarios are there");
-        assert_eq!(
-            replaced(readme, &table).expect("README.md has the marks"),
-            readme
-        );
+        fs::create_dir_all(copy.join("results")).expect("a folder");
+        for file in ["README.md", "results/results.json"] {
+            fs::copy(top.join(file), copy.join(file)).expect(file);
+        }
+        again(&copy).expect("README.md has the marks, and all scenarios are there");
+        for file in ["README.md", "results/results.json", "results/report.md"] {
+            assert_eq!(read(&copy, file), read(&top, file), "{file}");
+        }
+        fs::remove_dir_all(copy).expect("a folder");
     }
 
     #[test]

@@ -322,8 +322,8 @@ pub fn write(results: &[Measured], requirements: &[Requirement], dir: &Path) -> 
             let _ = writeln!(
                 out,
                 "- {}: {}",
-                if requirement.holds { "yes" } else { "**no**" },
-                requirement.text
+                if requirement.holds() { "yes" } else { "**no**" },
+                requirement
             );
         }
     }

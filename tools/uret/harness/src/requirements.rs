@@ -2,29 +2,46 @@
 
 //! The requirements that the results of a bench must meet.
 
+use std::fmt;
+
 use crate::samples::{find, Measured};
 
-/// A requirement, and whether the results meet the requirement.
+/// A requirement, and the results that do not meet the requirement.
 pub struct Requirement {
-    pub holds: bool,
     pub text: String,
+    /// Each with the expected value and the value got.
+    pub failures: Vec<String>,
 }
 
-fn requirement(holds: bool, text: impl Into<String>) -> Requirement {
-    Requirement {
-        holds,
-        text: text.into(),
+impl Requirement {
+    fn new(text: impl Into<String>, failures: Vec<String>) -> Self {
+        Self {
+            text: text.into(),
+            failures,
+        }
+    }
+
+    fn not_measured(text: impl Into<String>) -> Self {
+        Self::new(text, vec!["not measured".into()])
+    }
+
+    pub fn holds(&self) -> bool {
+        self.failures.is_empty()
     }
 }
 
-/// A requirement that holds without failures. A failure has the expected value and the value got.
-fn unless(failures: &[String], text: impl Into<String>) -> Requirement {
-    let text = text.into();
-
-    match failures.is_empty() {
-        true => requirement(true, text),
-        false => requirement(false, format!("{text}, but {}", failures.join(", "))),
+impl fmt::Display for Requirement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.holds() {
+            true => write!(f, "{}", self.text),
+            false => write!(f, "{}, but {}", self.text, self.failures.join(", ")),
+        }
     }
+}
+
+/// The failure of a count above a limit.
+fn above(class: &str, limit: f64, count: f64) -> Option<String> {
+    (count > limit).then(|| format!("{class}: expected at most {limit}, got {count}"))
 }
 
 /// The instructions of `calibrate` in rust/uret/tests/uret_bench.c.
@@ -62,7 +79,7 @@ fn has_counts(
     text: &str,
 ) -> Requirement {
     let Some(result) = find(results, "svm", mode, scenario) else {
-        return requirement(false, format!("{text}: not measured"));
+        return Requirement::not_measured(text);
     };
     let wrong: Vec<String> = counts
         .iter()
@@ -72,7 +89,7 @@ fn has_counts(
             None => Some(format!("{class}: expected {count}, got none")),
         })
         .collect();
-    unless(&wrong, text)
+    Requirement::new(text, wrong)
 }
 
 /// The modes and states of the measurements with no VM.
@@ -84,20 +101,23 @@ pub const STATES: [(&str, &str); 3] = [
 
 /// With no VM, the module must cost nothing: all states must have the same counts.
 fn free_without_vm(results: &[Measured], scenario: &str) -> Requirement {
-    let found =
+    let text = format!(
+        "{scenario} with no VM: the same counts with uret absent, loaded, and after VMs ran"
+    );
+    let [absent, loaded, after] =
         STATES.map(|(mode, state)| find(results, "svm", mode, &format!("{scenario}/{state}")));
-    let good = match found {
-        [Some(absent), Some(loaded), Some(after)] => {
-            absent.per_op == loaded.per_op && absent.per_op == after.per_op
-        }
-        _ => false,
+    let (Some(absent), Some(loaded), Some(after)) = (absent, loaded, after) else {
+        return Requirement::not_measured(text);
     };
-    requirement(
-        good,
-        format!(
-            "{scenario} with no VM: the same counts with uret absent, loaded, and after VMs ran"
-        ),
-    )
+    let different = [loaded, after]
+        .into_iter()
+        .filter(|result| result.per_op != absent.per_op)
+        .map(|result| {
+            let (expected, got) = (&absent.per_op, &result.per_op);
+            format!("{}: expected {expected:?}, got {got:?}", result.scenario)
+        })
+        .collect();
+    Requirement::new(text, different)
 }
 
 /// The scenarios with no VM, and the number of NOPs that the patches may add: one for each use of a
@@ -115,18 +135,17 @@ fn patches_cost_nops(results: &[Measured], scenario: &str, nops: f64) -> Require
         found.map(|result| &result.per_op)
     });
     let (Some(unpatched), Some(patched)) = (unpatched, patched) else {
-        return requirement(false, format!("{text}: not measured"));
+        return Requirement::not_measured(text);
     };
     let more: Vec<String> = patched
         .iter()
         .filter_map(|(class, count)| {
             let before = unpatched.get(class).copied().unwrap_or(0.0);
             let allowed = if class == "instructions" { nops } else { 0.0 };
-            let limit = before + allowed;
-            (*count > limit).then(|| format!("{class}: expected at most {limit}, got {count}"))
+            above(class, before + allowed, *count)
         })
         .collect();
-    unless(&more, text)
+    Requirement::new(text, more)
 }
 
 /// The paths of the registry that must take no more instructions than stock's.
@@ -150,20 +169,16 @@ pub fn own_cost(results: &[Measured], vendor: &str, mode: &str, path: &str) -> O
 
 fn cheaper(results: &[Measured], path: &str) -> Requirement {
     let [stock, uret] = ["stock", "uret"].map(|mode| own_cost(results, "svm", mode, path));
-    match (stock, uret) {
-        (Some(stock), Some(uret)) => requirement(
-            uret <= stock,
-            format!(
-                "{path}: {uret} instructions, stock {stock}; the target of half is {}",
-                if uret <= stock / 2.0 {
-                    "met"
-                } else {
-                    "not met"
-                }
-            ),
-        ),
-        _ => requirement(false, format!("{path}: not measured")),
-    }
+    let (Some(stock), Some(uret)) = (stock, uret) else {
+        return Requirement::not_measured(path);
+    };
+    let met = if uret <= stock / 2.0 {
+        "met"
+    } else {
+        "not met"
+    };
+    let text = format!("{path}: {uret} instructions, stock {stock}; the target of half is {met}");
+    Requirement::new(text, Vec::from_iter(above("instructions", stock, uret)))
 }
 
 fn no_more_writes(results: &[Measured]) -> Requirement {
@@ -173,17 +188,16 @@ fn no_more_writes(results: &[Measured]) -> Requirement {
         .filter_map(|uret| {
             let stock = find(results, &uret.vendor, "stock", &uret.scenario)?;
             // Timer ticks write MSRs, too.
-            let (limit, count) = (count_of(stock, "wrmsr") + NOISE, count_of(uret, "wrmsr"));
-            (count > limit).then(|| {
-                format!(
-                    "{} {}: expected at most {limit}, got {count}",
-                    uret.vendor, uret.scenario
-                )
-            })
+            let name = format!("{} {}", uret.vendor, uret.scenario);
+            above(
+                &name,
+                count_of(stock, "wrmsr") + NOISE,
+                count_of(uret, "wrmsr"),
+            )
         })
         .collect();
     let text = "uret executes no more WRMSR than stock in any scenario";
-    unless(&more, text)
+    Requirement::new(text, more)
 }
 
 /// Classes that a switch to the idle task or to a kernel thread must not execute. "switch" counts
@@ -244,39 +258,38 @@ fn vmload_is_deferred(results: &[Measured]) -> Requirement {
     let text =
         "svm: no VMLOAD and no VMSAVE for exits in the kernel and kernel threads, except for \
                 one VMSAVE when the CPU idles, and no more than stock for an exit to user space";
-    let stock = |class| {
-        Some(count_of(
-            find(results, "svm", "stock", "exit-to-user")?,
-            class,
-        ))
+    let find = |mode, scenario| find(results, "svm", mode, scenario);
+    let Some(stock) = find("stock", "exit-to-user") else {
+        return Requirement::not_measured(text);
     };
+    let stock = |class| count_of(stock, class);
     let limits = [
-        ("exit-in-kernel", Some(0.0), Some(0.0)),
-        ("guest-idle-guest", Some(0.0), Some(1.0)),
-        ("guest-thread-guest", Some(0.0), Some(0.0)),
+        ("exit-in-kernel", 0.0, 0.0),
+        ("guest-idle-guest", 0.0, 1.0),
+        ("guest-thread-guest", 0.0, 0.0),
         ("exit-to-user", stock("vmload"), stock("vmsave")),
     ];
     let mut more = Vec::new();
     for (scenario, vmload, vmsave) in limits {
-        let uret = find(results, "svm", "uret", scenario);
+        let Some(uret) = find("uret", scenario) else {
+            return Requirement::not_measured(text);
+        };
         for (class, limit) in [("vmload", vmload), ("vmsave", vmsave)] {
-            match (uret.map(|result| count_of(result, class)), limit) {
-                (Some(got), Some(limit)) if got < limit + NOISE => {}
-                (Some(got), Some(limit)) => more.push(format!(
-                    "{scenario} {class}: expected at most {limit}, got {got}"
-                )),
-                _ => more.push(format!("{scenario}: not measured")),
-            }
+            more.extend(above(
+                &format!("{scenario} {class}"),
+                limit,
+                count_of(uret, class),
+            ));
         }
     }
-    unless(&more, text)
+    Requirement::new(text, more)
 }
 
 /// A switch to the idle task or to a kernel thread must not access registers that are switched.
 fn no_register_is_switched(results: &[Measured], vendor: &str, scenario: &str) -> Requirement {
     let text = format!("{vendor}: {scenario}: uret accesses no register that is switched");
     let Some(uret) = find(results, vendor, "uret", scenario) else {
-        return requirement(false, format!("{text}: not measured"));
+        return Requirement::not_measured(text);
     };
     // Without traced counts, the absence of an access proves nothing.
     let traced = uret.per_op.contains_key("switch rdmsr");
@@ -286,10 +299,9 @@ fn no_register_is_switched(results: &[Measured], vendor: &str, scenario: &str) -
         .filter(|(class, count)| **count > NOISE + count_of_entries(uret, class))
         .map(|(class, count)| format!("{class}: expected 0, got {count:.2}"))
         .collect();
-    match (traced, accessed.is_empty()) {
-        (false, _) => requirement(false, format!("{text}: nothing was traced")),
-        (true, true) => requirement(true, text),
-        (true, false) => requirement(false, format!("{text}, but {}", accessed.join(", "))),
+    match traced {
+        true => Requirement::new(text, accessed),
+        false => Requirement::new(text, vec!["nothing was traced".into()]),
     }
 }
 
@@ -303,7 +315,7 @@ fn no_worse(results: &[Measured], vendor: &str, scenario: &str) -> Requirement {
     };
     let text = format!("{vendor}: {scenario}: uret is at or below {name} in every class");
     let (Some(stock), Some(uret)) = (stock, find("uret")) else {
-        return requirement(false, format!("{text}: not measured"));
+        return Requirement::not_measured(text);
     };
     let worse: Vec<String> = uret
         .per_op
@@ -319,10 +331,10 @@ fn no_worse(results: &[Measured], vendor: &str, scenario: &str) -> Requirement {
                 _ => NOISE,
             };
             let limit = stock_count + noise + allowed_in_exchange(stock, uret, class);
-            (*count > limit).then(|| format!("{class}: expected at most {limit}, got {count}"))
+            above(class, limit, *count)
         })
         .collect();
-    unless(&worse, text)
+    Requirement::new(text, worse)
 }
 
 /// The requirements for switches from a guest to other tasks, and back.
@@ -364,9 +376,10 @@ pub fn plugin_counts(results: &[Measured]) -> Vec<Requirement> {
 
 /// All requirements.
 pub fn requirements(results: &[Measured], identical: bool) -> Vec<Requirement> {
-    let mut all = vec![requirement(
-        identical,
+    let differ = (!identical).then(|| "the counts differ".into());
+    let mut all = vec![Requirement::new(
         "two runs in QEMU give identical counts",
+        Vec::from_iter(differ),
     )];
     all.extend(plugin_counts(results));
     all.extend([
@@ -414,7 +427,7 @@ mod tests {
     #[test]
     fn miscounted_class_fails_the_calibration() {
         let holds = |results: &[Measured]| {
-            has_counts(results, ("uret", "calibrate"), CALIBRATION, "").holds
+            has_counts(results, ("uret", "calibrate"), CALIBRATION, "").holds()
         };
         let good = [measured("uret", "calibrate", CALIBRATION)];
         assert!(holds(&good));
@@ -444,10 +457,10 @@ mod tests {
                 })
                 .collect::<Vec<_>>()
         };
-        assert!(free_without_vm(&states([9.0, 9.0, 9.0]), "syscall").holds);
-        assert!(!free_without_vm(&states([9.0, 10.0, 9.0]), "syscall").holds);
-        assert!(!free_without_vm(&states([9.0, 9.0, 10.0]), "syscall").holds);
-        assert!(!free_without_vm(&states([9.0, 9.0, 9.0])[..2], "syscall").holds);
+        assert!(free_without_vm(&states([9.0, 9.0, 9.0]), "syscall").holds());
+        assert!(!free_without_vm(&states([9.0, 10.0, 9.0]), "syscall").holds());
+        assert!(!free_without_vm(&states([9.0, 9.0, 10.0]), "syscall").holds());
+        assert!(!free_without_vm(&states([9.0, 9.0, 9.0])[..2], "syscall").holds());
     }
 
     #[test]
@@ -457,7 +470,7 @@ mod tests {
                 measured("unpatched", "syscall/absent", before),
                 measured("stock", "syscall/absent", after),
             ];
-            patches_cost_nops(&results, "syscall", 1.0).holds
+            patches_cost_nops(&results, "syscall", 1.0).holds()
         };
         assert!(holds(&[("instructions", 9.0)], &[("instructions", 10.0)]));
         assert!(!holds(&[("instructions", 9.0)], &[("instructions", 11.0)]));
@@ -465,7 +478,7 @@ mod tests {
             &[("instructions", 9.0)],
             &[("instructions", 9.0), ("locked", 1.0)]
         ));
-        assert!(!patches_cost_nops(&[], "syscall", 1.0).holds);
+        assert!(!patches_cost_nops(&[], "syscall", 1.0).holds());
     }
 
     #[test]
@@ -474,15 +487,15 @@ mod tests {
             [("stock", stock), ("uret", uret)]
                 .map(|(mode, count)| measured(mode, "a", &[("wrmsr", count)]))
         };
-        assert!(no_more_writes(&both(2.0, 2.0)).holds);
-        assert!(!no_more_writes(&both(2.0, 3.0)).holds);
-        assert!(!no_more_writes(&[measured("stock", "a", &[]), both(0.0, 1.0)[1].clone()]).holds);
+        assert!(no_more_writes(&both(2.0, 2.0)).holds());
+        assert!(!no_more_writes(&both(2.0, 3.0)).holds());
+        assert!(!no_more_writes(&[measured("stock", "a", &[]), both(0.0, 1.0)[1].clone()]).holds());
     }
 
     #[test]
     fn access_of_a_switched_register_fails() {
         let holds = |counts: &[(&str, f64)]| {
-            no_register_is_switched(&[measured("uret", "a", counts)], "svm", "a").holds
+            no_register_is_switched(&[measured("uret", "a", counts)], "svm", "a").holds()
         };
         assert!(holds(&[
             ("switch rdmsr", 0.0),
@@ -492,7 +505,7 @@ mod tests {
         assert!(!holds(&[("switch rdmsr", 1.0)]));
         assert!(!holds(&[("switch rdmsr", 0.0), ("swapgs", 2.0)]));
         assert!(!holds(&[("rdmsr", 3.0)]));
-        assert!(!no_register_is_switched(&[], "svm", "a").holds);
+        assert!(!no_register_is_switched(&[], "svm", "a").holds());
     }
 
     #[test]
@@ -503,7 +516,7 @@ mod tests {
                 "svm",
                 "a",
             )
-            .holds
+            .holds()
         };
         assert!(!worse(&[("instructions", 9.0)], &[("instructions", 9.0)]));
         assert!(worse(&[("instructions", 9.0)], &[("instructions", 10.0)]));
@@ -515,11 +528,11 @@ mod tests {
                 measured("stock", "a", &[("instructions", 950.0)]),
                 measured("uret", "a", &[("instructions", uret)]),
             ];
-            no_worse(&results, "svm", "a").holds
+            no_worse(&results, "svm", "a").holds()
         };
         assert!(holds_with_unpatched(900.0) && !holds_with_unpatched(901.0));
         assert!(!worse(&[], &[("uret set", 1.0)]));
-        assert!(!no_worse(&[measured("uret", "a", &[])], "svm", "a").holds);
+        assert!(!no_worse(&[measured("uret", "a", &[])], "svm", "a").holds());
     }
 
     #[test]
@@ -534,8 +547,8 @@ mod tests {
             own_cost(&results, "svm", "stock", "restore:7/7"),
             Some(100.0)
         );
-        assert!(cheaper(&results, "restore:7/7").holds);
+        assert!(cheaper(&results, "restore:7/7").holds());
         assert!(cheaper(&results, "restore:7/7").text.ends_with("is met"));
-        assert!(!cheaper(&results, "restore:1/7").holds);
+        assert!(!cheaper(&results, "restore:1/7").holds());
     }
 }
