@@ -21,51 +21,15 @@ use crate::{
         SLOTS,
         STATE, //
     },
+    table::{
+        write_table,
+        Column::{
+            Decimal,
+            Hex, //
+        }, //
+    },
     Arch, //
 };
-
-/// A column of a table: the name, and the base of the numbers.
-#[derive(Clone, Copy)]
-pub(crate) enum Column {
-    Decimal(&'static str),
-    Hex(&'static str),
-}
-
-use Column::{
-    Decimal,
-    Hex, //
-};
-
-/// Writes a table: a line with the names of the columns, and a line for each row.
-pub(crate) fn write_table<const N: usize>(
-    f: &mut fmt::Formatter<'_>,
-    columns: [Column; N],
-    rows: impl Iterator<Item = [u64; N]>,
-) -> fmt::Result {
-    let mut space = "";
-
-    for column in columns {
-        let (Decimal(name) | Hex(name)) = column;
-
-        write!(f, "{space}{name}")?;
-        space = " ";
-    }
-    writeln!(f)?;
-
-    for row in rows {
-        let mut space = "";
-
-        for (column, value) in columns.into_iter().zip(row) {
-            match column {
-                Decimal(_) => write!(f, "{space}{value}")?,
-                Hex(_) => write!(f, "{space}{value:#x}")?,
-            }
-            space = " ";
-        }
-        writeln!(f)?;
-    }
-    Ok(())
-}
 
 /// `slots`: the MSR of each slot.
 pub(crate) struct SlotList;

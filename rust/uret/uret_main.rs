@@ -18,6 +18,7 @@ mod abi;
 mod fatal;
 mod registry;
 mod stats;
+mod table;
 mod x86;
 
 use fatal::fatal;

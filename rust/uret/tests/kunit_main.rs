@@ -728,8 +728,9 @@ mod deferral_tests {
         assert!(!vcpu.load(9) && vcpu.entry == Entry::Deferred);
         vcpu.put(false);
         // User mode may have changed FS and GS.
-        assert!(!vcpu.fsgs_saved);
-        assert!(vcpu.load(11) && vcpu.decide(SELECTORS) && vcpu.entry == Entry::Ineligible);
+        assert!(vcpu.load(11) && !vcpu.fsgs_saved);
+        assert!(!vcpu.decide(ELIGIBLE));
+        assert!(vcpu.entry == Entry::Deferred && vcpu.fsgs_saved);
     }
 
     #[test]
@@ -738,8 +739,10 @@ mod deferral_tests {
 
         vcpu.ineligible();
         assert!(vcpu.entry == Entry::Ineligible);
+        vcpu.put(true);
+        assert!(vcpu.load(9));
         vcpu.put(false);
-        assert!(vcpu.load(9) && vcpu.decide(FORBIDDEN));
+        assert!(vcpu.decide(FORBIDDEN));
         assert!(vcpu.entry == Entry::Ineligible && !vcpu.fsgs_saved);
         assert!(!vcpu.reenter(10, ELIGIBLE) && vcpu.entry == Entry::Ineligible);
         // The thread struct holds the selectors now.

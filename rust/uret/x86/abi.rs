@@ -172,10 +172,13 @@ unsafe extern "C" fn uret_svm_init(
 /// `svm` must be initialized. The caller must be the thread of the vCPU, and have disabled
 /// preemption.
 #[inline]
-unsafe fn decide(svm: *mut bindings::uret_svm, rule: impl FnOnce(&mut Deferral) -> bool) -> bool {
+unsafe fn apply_rule(
+    svm: *mut bindings::uret_svm,
+    rule: impl FnOnce(&mut Deferral) -> bool,
+) -> bool {
     // SAFETY: The caller guarantees the pointer, and is the thread of the vCPU.
     let (ineligible, entry) =
-        unsafe { Vmload::from_raw(svm).decide(|deferral| (rule(deferral), deferral.entry)) };
+        unsafe { Vmload::from_raw(svm).with_deferral(|deferral| (rule(deferral), deferral.entry)) };
 
     if ineligible {
         // SAFETY: The caller has disabled preemption.
@@ -190,7 +193,7 @@ unsafe fn decide(svm: *mut bindings::uret_svm, rule: impl FnOnce(&mut Deferral) 
 #[export]
 unsafe extern "C" fn uret_svm_load(svm: *mut bindings::uret_svm, exits: u64) -> bool {
     // SAFETY: The caller guarantees the pointer, and is the thread of the vCPU.
-    unsafe { Vmload::from_raw(svm).decide(|deferral| deferral.load(exits)) }
+    unsafe { Vmload::from_raw(svm).with_deferral(|deferral| deferral.load(exits)) }
 }
 
 /// # Safety
@@ -208,7 +211,7 @@ unsafe extern "C" fn uret_svm_decide(
     };
 
     // SAFETY: The caller guarantees the pointer and the context.
-    unsafe { decide(svm, |deferral| deferral.decide(facts)) }
+    unsafe { apply_rule(svm, |deferral| deferral.decide(facts)) }
 }
 
 /// # Safety
@@ -227,7 +230,7 @@ unsafe extern "C" fn uret_svm_reenter(
     };
 
     // SAFETY: The caller guarantees the pointer and the context.
-    unsafe { decide(svm, |deferral| deferral.reenter(exits, facts)) };
+    unsafe { apply_rule(svm, |deferral| deferral.reenter(exits, facts)) };
 }
 
 /// # Safety
@@ -237,7 +240,7 @@ unsafe extern "C" fn uret_svm_reenter(
 unsafe extern "C" fn uret_svm_ineligible(svm: *mut bindings::uret_svm) {
     // SAFETY: The caller guarantees the pointer and the context.
     unsafe {
-        decide(svm, |deferral| {
+        apply_rule(svm, |deferral| {
             deferral.ineligible();
             true
         })
@@ -251,7 +254,7 @@ unsafe extern "C" fn uret_svm_ineligible(svm: *mut bindings::uret_svm) {
 unsafe extern "C" fn uret_svm_put(svm: *mut bindings::uret_svm, scheduled_out: bool) {
     // SAFETY: The caller guarantees the pointer and the context.
     unsafe {
-        Vmload::from_raw(svm).decide(|deferral| deferral.put(scheduled_out));
+        Vmload::from_raw(svm).with_deferral(|deferral| deferral.put(scheduled_out));
         uret_svm_restore(svm);
     }
 }

@@ -16,36 +16,24 @@ use super::{
     fsgs,
     svm, //
 };
-use crate::stats::{
-    write_table,
-    Column::Decimal, //
-};
+use crate::table::write_counters;
 
 /// `fsgs`: the counters of the FS and GS of vCPUs on each CPU.
 pub(crate) struct Fsgs;
 
 impl Writer for Fsgs {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let columns = [
-            Decimal("cpu"),
-            Decimal("deferred"),
-            Decimal("cancelled"),
-            Decimal("restored"),
-            Decimal("flushed"),
-            Decimal("taken"),
-        ];
-        let rows = fsgs::counts().possible_cpus().map(|(cpu, counts)| {
-            [
-                u64::from(cpu.as_u32()),
-                counts.deferred.get(),
-                counts.cancelled.get(),
-                counts.restored.get(),
-                counts.flushed.get(),
-                counts.taken.get(),
-            ]
-        });
+        let names = ["deferred", "cancelled", "restored", "flushed", "taken"];
 
-        write_table(f, columns, rows)
+        write_counters(f, names, fsgs::counts(), |counts| {
+            [
+                &counts.deferred,
+                &counts.cancelled,
+                &counts.restored,
+                &counts.flushed,
+                &counts.taken,
+            ]
+        })
     }
 }
 
@@ -54,26 +42,17 @@ pub(crate) struct Svm;
 
 impl Writer for Svm {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let columns = [
-            Decimal("cpu"),
-            Decimal("switched_in"),
-            Decimal("loaded"),
-            Decimal("saved"),
-            Decimal("restored"),
-            Decimal("ineligible"),
-        ];
-        let rows = svm::counts().possible_cpus().map(|(cpu, counts)| {
-            [
-                u64::from(cpu.as_u32()),
-                counts.switched_in.get(),
-                counts.loaded.get(),
-                counts.saved.get(),
-                counts.restored.get(),
-                counts.ineligible.get(),
-            ]
-        });
+        let names = ["switched_in", "loaded", "saved", "restored", "ineligible"];
 
-        write_table(f, columns, rows)
+        write_counters(f, names, svm::counts(), |counts| {
+            [
+                &counts.switched_in,
+                &counts.loaded,
+                &counts.saved,
+                &counts.restored,
+                &counts.ineligible,
+            ]
+        })
     }
 }
 

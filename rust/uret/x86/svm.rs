@@ -229,7 +229,7 @@ impl<'a> Vmload<'a> {
     ///
     /// The current thread must be the thread of the vCPU.
     #[inline]
-    pub(crate) unsafe fn decide<R>(self, f: impl FnOnce(&mut Deferral) -> R) -> R {
+    pub(crate) unsafe fn with_deferral<R>(self, f: impl FnOnce(&mut Deferral) -> R) -> R {
         // SAFETY: The pointer is valid, the layout is the same, and only `init()` and rules write
         // the field. No other thread uses the field.
         f(unsafe { &mut *(&raw mut (*self.raw).deferral).cast::<Deferral>() })

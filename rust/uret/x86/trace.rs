@@ -26,9 +26,9 @@ pub(super) enum Fsgs {
     Defer = bindings::uret_fsgs_event_URET_FSGS_DEFER as isize,
     /// The vCPU cancelled the deferral.
     Cancel = bindings::uret_fsgs_event_URET_FSGS_CANCEL as isize,
-    /// The host's were restored for another user task.
+    /// The host's FS and GS were restored for another user task.
     Restore = bindings::uret_fsgs_event_URET_FSGS_RESTORE as isize,
-    /// The host's were restored for another reason.
+    /// The host's FS and GS were restored for another reason.
     Flush = bindings::uret_fsgs_event_URET_FSGS_FLUSH as isize,
     /// The vCPU took FS and GS from another CPU without an IPI.
     Take = bindings::uret_fsgs_event_URET_FSGS_TAKE as isize,
