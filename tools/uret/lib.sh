@@ -191,14 +191,23 @@ plugin()
 		--no-default-features --features "$api" --target-dir "$CACHE/cargo-target/$api"
 }
 
+# Prints the mirror of Debian's security suite, if apt has one; with "!", of the other suites.
+debian_site()
+{
+	apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Origin: Debian' |
+		awk "${1:-}/security/ && !seen++ { print } END { exit \"${1:-}\" != \"\" && !seen }" ||
+		die "apt knows no Debian mirror: run apt-get update first"
+}
+
 # has_lines CONFIG LINE...: checks that a configuration has each line
 has_lines()
 {
-	local config=$1 line
+	local config=$1 line missing=0
 	shift
 	for line in "$@"; do
-		grep -qxF "$line" "$config" || { echo "not in the configuration: $line"; return 1; }
+		grep -qxF "$line" "$config" || { echo "not in the configuration: $line"; missing=1; }
 	done
+	return $missing
 }
 
 # kernel_make SOURCE OUT ARGUMENTS...: runs make in a kernel source, with the build folder OUT

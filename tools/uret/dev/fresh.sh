@@ -18,19 +18,11 @@ command -v debootstrap >/dev/null ||
 FRESH=$CACHE/fresh
 mkdir -p "$FRESH"
 
-# Prints the mirror of the security suite; with "!", of the other suites.
-site()
-{
-	apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Origin: Debian' |
-		awk "${1:-}/security/ && !seen++"
-}
-
 bootstrap()
 {
 	local codename=$1 dir=$2 mirror security
-	mirror=$(site !)
-	security=$(site)
-	[ -n "$mirror" ] || die "apt knows no Debian mirror: run apt-get update first"
+	mirror=$(debian_site !)
+	security=$(debian_site)
 	rm -rf --one-file-system "$dir.part"
 	debootstrap --variant=minbase --include=ca-certificates,git,make "$codename" "$dir.part" "$mirror"
 	echo "deb $mirror $codename main" >"$dir.part/etc/apt/sources.list"

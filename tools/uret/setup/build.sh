@@ -17,25 +17,15 @@ fragments=("$CONFIG/kernel.config")
 # Configures the kernel. Fails if a line of the fragments is not in the result.
 configure()
 {
-	local line missing=0
+	local lines
 	mkdir -p "$KBUILD"
 	cat "${fragments[@]}" | cmp -s - "$KBUILD/fragments" && return
 	kmake tinyconfig
 	(cd "$SOURCE" && scripts/kconfig/merge_config.sh -m -O "$KBUILD" \
 		"$KBUILD/.config" "${fragments[@]}")
 	kmake olddefconfig
-	while read -r line; do
-		case $line in
-		CONFIG_*=n) line="# ${line%=n} is not set" ;;
-		CONFIG_*) ;;
-		*) continue ;;
-		esac
-		if ! grep -qxF "$line" "$KBUILD/.config"; then
-			echo "not in the configuration: $line"
-			missing=1
-		fi
-	done < <(cat "${fragments[@]}")
-	[ $missing = 0 ] || return 1
+	mapfile -t lines < <(sed -n 's/^\(CONFIG_.*\)=n$/# \1 is not set/p; t; /^CONFIG_/p' "${fragments[@]}")
+	has_lines "$KBUILD/.config" "${lines[@]}"
 	cat "${fragments[@]}" >"$KBUILD/fragments"
 }
 

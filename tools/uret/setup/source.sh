@@ -18,9 +18,7 @@ download()
 {
 	local dir=$CACHE/apt site package
 	mkdir -p "$dir/lists/partial" "$dir/cache/archives/partial" "$CACHE/deb"
-	site=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Origin: Debian' |
-		grep -v security | head -n 1)
-	[ -n "$site" ] || die "apt knows no Debian mirror: run apt-get update first"
+	site=$(debian_site !)
 	for suite in trixie-backports forky-backports forky sid; do
 		echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $site $suite main"
 	done >"$dir/sources.list"

@@ -68,14 +68,14 @@ check "uret has slots" has_slots
 check "a VM runs with uret=1" runs_a_vm
 check "uret does not unload while kvm is loaded" refused rmmod uret
 start_vm -c 0 || ktap_print_msg "cannot start a VM"
-check "the vendor module does not unload while a VM runs" refused rmmod "$VENDOR_MODULE"
+check "the vendor module does not unload while a VM runs" refused rmmod "$VENDOR"
 check "kvm does not unload while a VM runs" refused rmmod kvm
 check "switch_perf_test refuses to run while a VM runs" \
 	fails_with "in use" "$(program switch_perf_test)" -c exit-to-user
 check "switch_perf_test.sh unloads no module while a VM runs" \
 	fails_with "in use" "$(program switch_perf_test.sh)" count
 check "the VM has kept its registers" stop_vm
-check "unloading the vendor module frees the slots" eval 'rmmod $VENDOR_MODULE && no_slots'
+check "unloading the vendor module frees the slots" eval 'rmmod $VENDOR && no_slots'
 check "all modules unload" unload
 check "switch_perf_test refuses to run without KVM" \
 	fails_with "/dev/kvm" "$(program switch_perf_test)" -c exit-to-user
@@ -92,7 +92,7 @@ check "20 reloads of KVM" reload
 
 modprobe uret_sample_tsc_aux
 check "kvm does not load when another owner has TSC_AUX" \
-	eval 'refused load_kvm && ! loaded $VENDOR_MODULE'
+	eval 'refused load_kvm && ! loaded $VENDOR'
 unload
 load_kvm
 check "another owner does not load when kvm has TSC_AUX" refused modprobe uret_sample_tsc_aux

@@ -140,7 +140,7 @@ sleeping_vm_gets_ldt()
 # restore FS and GS there. The wake-up of the vCPU does.
 sleeping_eager_vm_gets_ldt()
 {
-	unload && modprobe kvm uret=1 && modprobe kvm-amd defer_vmload=0 &&
+	unload && load_kvm uret=1 defer_vmload=0 &&
 		sleeping_vm_gets_ldt
 }
 

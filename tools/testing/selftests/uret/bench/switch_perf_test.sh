@@ -25,9 +25,6 @@ esac
 operations=${2:-1000}
 batches=${3:-11}
 
-vendor=kvm-intel
-grep -qw svm /proc/cpuinfo && vendor=kvm-amd
-
 fail()
 {
 	echo "switch_perf_test.sh: $*" >&2
@@ -105,7 +102,7 @@ migration()
 compare()
 {
 	for uret in 0 1; do
-		load_kvm uret=$uret $vendor
+		load_kvm uret=$uret $VENDOR
 		[ $uret = 0 ] && state stock vm || state uret vm
 		"$1"
 		unload_all
@@ -130,7 +127,7 @@ host()
 [ -x "$here/switch_perf_test" ] ||
 	fail "build the selftests first: make -C tools/testing/selftests TARGETS=uret"
 built_in || unload_all
-echo "MACHINE $vendor $(sed -n '/model name/ { s/.*: //p; q }' /proc/cpuinfo)"
+echo "MACHINE $VENDOR $(sed -n '/model name/ { s/.*: //p; q }' /proc/cpuinfo)"
 
 if built_in; then
 	[ "$(cat /sys/module/kvm/parameters/uret)" = Y ] && state uret vm || state stock vm
@@ -141,7 +138,7 @@ load_kvm ""
 if [ ! -e /sys/module/kvm/parameters/uret ]; then
 	unload_all
 	[ -n "${MIGRATE:-}${SCENARIOS:-}" ] || host unpatched absent
-	load_kvm "" $vendor
+	load_kvm "" $VENDOR
 	state unpatched vm
 	if [ -n "${MIGRATE:-}" ]; then migration; else guests; fi
 	unload_all
@@ -163,7 +160,7 @@ modprobe uret_bench stock=1 || fail "cannot load uret_bench: see the kernel's lo
 state stock registry
 registry ""
 unload_all
-load_kvm uret=0 $vendor
+load_kvm uret=0 $VENDOR
 state stock vm
 guests
 unload_all
@@ -172,10 +169,10 @@ modprobe uret || fail "cannot load uret: see the kernel's log"
 host uret loaded
 modprobe uret_bench || fail "cannot load uret_bench: see the kernel's log"
 state uret registry
-[ $how = -t ] || { [ $vendor != kvm-amd ] || bench 1 calibrate; }
+[ $how = -t ] || { [ $VENDOR != kvm-amd ] || bench 1 calibrate; }
 registry "32 64"
 rmmod uret_bench
-load_kvm uret=1 $vendor
+load_kvm uret=1 $VENDOR
 state uret vm
 guests
 host uret after-vms

@@ -30,12 +30,7 @@ skip_all()
 [ "$(id -u)" = 0 ] || skip_all "must be run as root"
 [ -d /sys/kernel/debug/kunit ] || mount -t debugfs none /sys/kernel/debug 2>/dev/null
 
-# shellcheck disable=SC2034 # for the tests
-case "$(grep -om1 -E '\<(svm|vmx)\>' /proc/cpuinfo)" in
-svm) VENDOR=kvm-amd VENDOR_MODULE=kvm_amd ;;
-vmx) VENDOR=kvm-intel VENDOR_MODULE=kvm_intel ;;
-*) skip_all "this CPU has neither SVM nor VMX" ;;
-esac
+[ -n "$VENDOR" ] || skip_all "this CPU has neither SVM nor VMX"
 
 # program NAME: print the path of a program of the selftests, built in place or installed
 program()
@@ -95,13 +90,7 @@ refused()
 
 loaded()
 {
-	[ -d "/sys/module/$1" ]
-}
-
-# load_kvm [uret=0|uret=1]
-load_kvm()
-{
-	modprobe kvm "$@" && modprobe "$VENDOR"
+	[ -d "/sys/module/$(echo "$1" | tr - _)" ]
 }
 
 # start_vm OPTION...: start run_vm in the background, which runs until stop_vm

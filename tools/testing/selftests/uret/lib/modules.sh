@@ -6,6 +6,19 @@
 MODULES="uret_bench uret_trap_test kvm_amd kvm_intel kvm uret_sample_tsc_aux uret_sample_notifier"
 MODULES="$MODULES uret_kunit uret_msr_kunit uret"
 
+# The vendor module of KVM for this CPU, or empty.
+case "$(grep -om1 -E '\<(svm|vmx)\>' /proc/cpuinfo)" in
+svm) VENDOR=kvm-amd ;;
+vmx) VENDOR=kvm-intel ;;
+*) VENDOR= ;;
+esac
+
+# load_kvm [PARAMETER [VENDOR_PARAMETER]]: load KVM with a parameter of kvm and of the vendor module
+load_kvm()
+{
+	modprobe kvm ${1:+"$1"} && modprobe "$VENDOR" ${2:+"$2"}
+}
+
 # Unload all modules above.  On failure, $module is the module in use.
 unload()
 {

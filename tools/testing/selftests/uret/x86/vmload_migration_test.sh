@@ -18,12 +18,6 @@ leg()
 	unload && load_kvm "$1" "$2" && "$(program vmload_migrate)" "$STATE" $LEG
 }
 
-# load_kvm URET [DEFER]: load KVM with parameters of kvm and of the vendor module
-load_kvm()
-{
-	modprobe kvm "$1" && modprobe "$VENDOR" ${2:+"$2"}
-}
-
 unload
 load_kvm uret=1 || skip_all "kvm does not load"
 ktap_set_plan 7
