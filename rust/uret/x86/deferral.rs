@@ -4,7 +4,8 @@
 //!
 //! Events:
 //!
-//! - [`load()`](Deferral::load): KVM loads guest state for the first VMRUN after `vcpu_load()`.
+//! - [`load()`](Deferral::load): KVM loads guest state for the first VMRUN after `vcpu_load()`. A
+//!   vCPU with a decision to defer that wakes on another CPU is no such event.
 //! - [`reenter()`](Deferral::reenter): another VMRUN follows, or probably will, before
 //!   `vcpu_put()`.
 //! - [`decide()`](Deferral::decide): follows `load()` if `load()` returns true.
