@@ -242,7 +242,7 @@ impl Check {
                 boots.push(Boot {
                     initrd: Some(initrd.clone()),
                     limit: 1800,
-                    ..Boot::new(*emulator, "kvm@stock,kvm@uret", 1800)
+                    ..Boot::new(*emulator, "kvm@uret,kvm@stock", 1800)
                 });
             }
         }
