@@ -11,13 +11,12 @@
 #include <stdlib.h>
 
 #include "common.h"
-#include "host.h"
 
 int main(int argc, char **argv)
 {
 	if (argc != 2)
 		die("usage: hog CPU");
-	if (host_pin(atoi(argv[1])))
+	if (pin_to_cpu(atoi(argv[1])))
 		die("cannot pin this task to CPU %s", argv[1]);
 	set_priority(50);
 	printf("running\n");

@@ -17,7 +17,6 @@
 #include "kselftest_harness.h"
 
 #include "common.h"
-#include "host.h"
 
 #define SAMPLE	DEBUGFS "uret_sample_notifier/"
 #define CALLS	50
@@ -34,8 +33,8 @@ FIXTURE_SETUP(notifier)
 {
 	if (access(SAMPLE, F_OK) && system("modprobe -q uret_sample_notifier"))
 		SKIP(return, "no module uret_sample_notifier, or not root");
-	self->cpu = host_last_cpu();
-	ASSERT_EQ(0, host_pin(self->cpu));
+	self->cpu = last_cpu();
+	ASSERT_EQ(0, pin_to_cpu(self->cpu));
 	self->fd = open(SAMPLE "returns", O_RDONLY | O_CLOEXEC);
 	ASSERT_GE(self->fd, 0);
 	ASSERT_EQ(0, write_file(SAMPLE "armed", "1"));
@@ -43,7 +42,7 @@ FIXTURE_SETUP(notifier)
 
 FIXTURE_TEARDOWN(notifier)
 {
-	host_pin(self->cpu);
+	pin_to_cpu(self->cpu);
 	write_file(SAMPLE "armed", "0");
 	close(self->fd);
 }
@@ -208,14 +207,14 @@ TEST_F(notifier, does_not_follow_the_task_to_another_cpu)
 
 	if (self->cpu == 0)
 		SKIP(return, "only one CPU");
-	ASSERT_EQ(0, host_pin(0));
+	ASSERT_EQ(0, pin_to_cpu(0));
 	there = returns(self->fd, self->cpu);
 	here = returns(self->fd, 0);
 	system_calls(CALLS);
 	ASSERT_EQ(here, returns(self->fd, 0));
 	/* Other tasks may run there, but return less often. */
 	ASSERT_LT(returns(self->fd, self->cpu), there + CALLS);
-	ASSERT_EQ(0, host_pin(self->cpu));
+	ASSERT_EQ(0, pin_to_cpu(self->cpu));
 	ASSERT_EQ(CALLS, count_undisturbed(self->fd, self->cpu));
 }
 

@@ -14,7 +14,6 @@
 #include "switch.h"
 #include "common.h"
 #include "guest.h"
-#include "host.h"
 #include "marker.h"
 #include "migration.h"
 
@@ -134,7 +133,7 @@ static int run_migrating_guest(struct worker *worker, unsigned long operations)
 	ret = vm_run(&migration.vm, GUEST_TURN_2, operations);
 	if (ret)
 		worker->error = migration.vm.error;
-	host_pin(worker->bench->cpu);
+	pin_to_cpu(worker->bench->cpu);
 	return ret;
 }
 
@@ -143,7 +142,7 @@ static int run_waker(struct worker *worker, unsigned long operations)
 	pthread_barrier_wait(&migration_barrier);
 	migration_wake(&migration, worker->op, operations);
 	worker->error = migration.error;
-	host_pin(worker->bench->cpu);
+	pin_to_cpu(worker->bench->cpu);
 	return worker->error ? -1 : 0;
 }
 

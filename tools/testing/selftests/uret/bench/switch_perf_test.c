@@ -45,7 +45,7 @@ static void *run_worker(void *arg)
 	struct bench *bench = worker->bench;
 
 	set_priority(1);
-	host_pin(bench->cpu);
+	pin_to_cpu(bench->cpu);
 	host_init();
 	if (bench_ready(worker))
 		worker->error = worker->vm.error;
@@ -319,11 +319,11 @@ int main(int argc, char **argv)
 		usage();
 	check_machine();
 	set_priority(2);
-	if (host_pin(host_last_cpu()))
-		die("cannot pin to CPU %d", host_last_cpu());
+	if (pin_to_cpu(last_cpu()))
+		die("cannot pin to CPU %d", last_cpu());
 	for (; optind < argc; optind++) {
 		memset(&bench, 0, sizeof(bench));
-		bench.cpu = host_last_cpu();
+		bench.cpu = last_cpu();
 		start(&bench, argv[optind]);
 		if (mode == 'c')
 			count(&bench, argv[optind], operations);

@@ -117,3 +117,17 @@ void set_priority(int priority)
 	if (sched_setscheduler(0, SCHED_FIFO, &param))
 		die("cannot become a real-time task: %s", strerror(errno));
 }
+
+int pin_to_cpu(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	return sched_setaffinity(0, sizeof(set), &set);
+}
+
+int last_cpu(void)
+{
+	return sysconf(_SC_NPROCESSORS_ONLN) - 1;
+}

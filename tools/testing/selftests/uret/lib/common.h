@@ -44,4 +44,10 @@ long long now_ns(void);
  */
 void set_priority(int priority);
 
+/* Pin this thread to a CPU. Return: 0 or -1. */
+int pin_to_cpu(int cpu);
+
+/* Return: the highest CPU that is online. */
+int last_cpu(void);
+
 #endif /* URET_COMMON_H */

@@ -12,7 +12,6 @@
 
 #include "common.h"
 #include "guest.h"
-#include "host.h"
 #include "vm.h"
 
 int main(int argc, char **argv)
@@ -21,7 +20,7 @@ int main(int argc, char **argv)
 
 	if (argc != 2)
 		die("usage: create_vms N");
-	if (host_pin(0))
+	if (pin_to_cpu(0))
 		die("cannot pin this task to CPU 0");
 	for (int i = atoi(argv[1]); i > 0; i--) {
 		long long start = now_ns(), took;

@@ -33,7 +33,6 @@
 #include "common.h"
 #include "fsgs_core.h"
 #include "fsgs_vm.h"
-#include "host.h"
 
 #define NR_TASKS	8
 #define NR_VMS		4
@@ -467,7 +466,7 @@ static void prepare(void)
 	if (length < 0 || !strrchr(dir, '/'))
 		die("readlink: %s", strerror(errno));
 	*strrchr(dir, '/') = 0;
-	nr_cpus = host_last_cpu() + 1;
+	nr_cpus = last_cpu() + 1;
 	gdt_limit = get_gdt_limit();
 	setrlimit(RLIMIT_CORE, &unlimited);
 	if (write_file("/proc/sys/kernel/core_pattern", CORES "%p"))

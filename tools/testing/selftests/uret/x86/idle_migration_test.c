@@ -15,7 +15,6 @@
 
 #include "common.h"
 #include "guest.h"
-#include "host.h"
 #include "migration.h"
 
 #define MIGRATIONS	1000
@@ -132,13 +131,13 @@ FIXTURE(idle_migration) {
 
 FIXTURE_SETUP(idle_migration)
 {
-	if (host_last_cpu() != 1)
+	if (last_cpu() != 1)
 		SKIP(return, "only one CPU, or more than two");
 	self->svm = !access("/sys/module/kvm_amd", F_OK);
 	/* Disable polling, so that the CPU of a halted vCPU goes idle. */
 	ASSERT_EQ(0, write_file("/sys/module/kvm/parameters/halt_poll_ns", "0"));
 	ASSERT_EQ(0, write_file(QUEUED "trigger", BY_FUNC));
-	ASSERT_EQ(0, host_pin(0));
+	ASSERT_EQ(0, pin_to_cpu(0));
 	ASSERT_EQ(0, migration_create(&self->m)) TH_LOG("%s", self->m.vm.error);
 }
 
@@ -194,7 +193,7 @@ static void *run_two_turns(void *arg)
 	struct migration *m = arg;
 
 	m->tid = syscall(SYS_gettid);
-	if (host_pin(1) || vm_run(&m->vm, GUEST_TURN_2, 2))
+	if (pin_to_cpu(1) || vm_run(&m->vm, GUEST_TURN_2, 2))
 		m->error = m->vm.error;
 	return NULL;
 }

@@ -16,7 +16,6 @@
 
 #include "common.h"
 #include "guest.h"
-#include "host.h"
 #include "vm.h"
 
 #define TIMEOUT		300
@@ -64,7 +63,7 @@ static void *edit(void *arg)
 {
 	struct editor *editor = arg;
 
-	editor->pin_ret = host_pin(0);
+	editor->pin_ret = pin_to_cpu(0);
 	editor->ready = true;
 	while (!editor->running)
 		sched_yield();
@@ -81,11 +80,11 @@ FIXTURE(ldt) {
 
 FIXTURE_SETUP(ldt)
 {
-	int cpu = host_last_cpu();
+	int cpu = last_cpu();
 
 	if (!cpu)
 		SKIP(return, "only one CPU: a switch to the other thread would put the vCPU");
-	ASSERT_EQ(0, host_pin(cpu));
+	ASSERT_EQ(0, pin_to_cpu(cpu));
 }
 
 FIXTURE_TEARDOWN(ldt)

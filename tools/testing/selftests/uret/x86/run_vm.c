@@ -27,6 +27,7 @@
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
 
+#include "common.h"
 #include "guest.h"
 #include "host.h"
 #include "vm.h"
@@ -89,9 +90,9 @@ static int sleep_and_get_ldt(struct vm *vm, int cpu)
 	if (vm_run(vm, GUEST_HLT, 1) || vm_wake_by(vm, fd, VM_IRQ_MSI))
 		goto failed;
 	/* The new thread must never run on the CPU of the sleeping vCPU. */
-	host_pin(0);
+	pin_to_cpu(0);
 	pthread_create(&installer, NULL, install_ldt, &fd);
-	host_pin(cpu);
+	pin_to_cpu(cpu);
 	if (vm_run(vm, GUEST_TURN_2, 1))
 		goto failed;
 	/* The first entry of the LDT.  Without an LDT, this task dies by SIGSEGV. */
@@ -141,7 +142,7 @@ int main(int argc, char **argv)
 		}
 	}
 	signal(SIGTERM, on_term);
-	if (cpu >= 0 && host_pin(cpu)) {
+	if (cpu >= 0 && pin_to_cpu(cpu)) {
 		perror("run_vm: pin");
 		return 1;
 	}

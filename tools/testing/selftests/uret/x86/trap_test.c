@@ -60,8 +60,8 @@ FIXTURE_SETUP(traps)
 {
 	if (access(TRAPS, F_OK))
 		SKIP(return, "the module uret_trap_test is not loaded");
-	self->cpu = host_last_cpu();
-	ASSERT_EQ(0, host_pin(self->cpu));
+	self->cpu = last_cpu();
+	ASSERT_EQ(0, pin_to_cpu(self->cpu));
 	host_init();
 }
 
@@ -106,7 +106,7 @@ TEST_F_TIMEOUT(traps, breakpoints_while_idle, TIMEOUT)
 		before += taken(cpu, "idle");
 	/* One CPU writes jiffies.  Try all CPUs. */
 	for (int i = 0; i < 200 && after <= before; i++) {
-		ASSERT_EQ(0, host_pin(i % (self->cpu + 1)));
+		ASSERT_EQ(0, pin_to_cpu(i % (self->cpu + 1)));
 		ASSERT_EQ(0, vm_create(&vm, 1)) TH_LOG("%s", vm.error);
 		vm.timer = GUEST_LONG_TIMER;
 		ASSERT_EQ(0, vm_run(&vm, GUEST_HLT, 10)) TH_LOG("%s", vm.error);
@@ -200,7 +200,7 @@ static void *sleep_and_wake(void *arg)
 {
 	struct sleeper *sleeper = arg;
 
-	sleeper->ret = host_pin(sleeper->cpu);
+	sleeper->ret = pin_to_cpu(sleeper->cpu);
 	while (!sleeper->stop && !sleeper->ret)
 		sleeper->ret = vm_run(&sleeper->vm, GUEST_HLT, 10);
 	return NULL;

@@ -26,8 +26,8 @@ FIXTURE_SETUP(tsc_aux)
 
 	if (access(SAMPLE, F_OK) && system("modprobe -q uret_sample_tsc_aux"))
 		SKIP(return, "no module uret_sample_tsc_aux, or kvm uses TSC_AUX");
-	self->cpu = host_last_cpu();
-	ASSERT_EQ(0, host_pin(self->cpu));
+	self->cpu = last_cpu();
+	ASSERT_EQ(0, pin_to_cpu(self->cpu));
 	host_init();
 	error = host_check();
 	ASSERT_EQ(NULL, error) TH_LOG("%s", error);

@@ -43,8 +43,8 @@ FIXTURE_SETUP(user_return_msrs)
 
 	if (access("/dev/kvm", R_OK | W_OK))
 		SKIP(return, "no /dev/kvm");
-	self->cpu = host_last_cpu();
-	ASSERT_EQ(0, host_pin(self->cpu));
+	self->cpu = last_cpu();
+	ASSERT_EQ(0, pin_to_cpu(self->cpu));
 	host_init();
 	ASSERT_EQ(0, vm_create(&self->vm, 1)) TH_LOG("%s", self->vm.error);
 	error = host_check();
@@ -135,7 +135,7 @@ static void *run(void *arg)
 {
 	struct runner *runner = arg;
 
-	host_pin(runner->cpu);
+	pin_to_cpu(runner->cpu);
 	host_init();
 	if (vm_create(&runner->vm, runner->values)) {
 		runner->error = runner->vm.error;
@@ -191,7 +191,7 @@ TEST_F_TIMEOUT(user_return_msrs, follow_migrating_vcpu, TIMEOUT)
 	for (int i = 0; i < 40; i++) {
 		const char *error;
 
-		ASSERT_EQ(0, host_pin(i % 2 ? self->cpu : 0));
+		ASSERT_EQ(0, pin_to_cpu(i % 2 ? self->cpu : 0));
 		host_init();
 		ASSERT_EQ(0, vm_run(&self->vm, operations[i % ARRAY_SIZE(operations)].op, 5))
 			TH_LOG("%s", self->vm.error);
@@ -200,7 +200,7 @@ TEST_F_TIMEOUT(user_return_msrs, follow_migrating_vcpu, TIMEOUT)
 	}
 	for (int cpu = 0; kvm_uses_uret() && cpu <= self->cpu; cpu += self->cpu) {
 		/* On the return of this task to user mode, the CPU restores all MSRs. */
-		ASSERT_EQ(0, host_pin(cpu));
+		ASSERT_EQ(0, pin_to_cpu(cpu));
 		EXPECT_EQ(0, table_read(DEBUGFS "uret/cpus", cpu, "dirty"));
 		EXPECT_EQ(0, table_read(DEBUGFS "uret/cpus", cpu, "armed"));
 	}

@@ -35,8 +35,8 @@ FIXTURE_SETUP(vmload)
 {
 	if (access("/dev/kvm", R_OK | W_OK))
 		SKIP(return, "no /dev/kvm");
-	self->cpu = host_last_cpu();
-	ASSERT_EQ(0, host_pin(self->cpu));
+	self->cpu = last_cpu();
+	ASSERT_EQ(0, pin_to_cpu(self->cpu));
 	host_init();
 	ASSERT_EQ(0, regs_vm_create(&self->vm)) TH_LOG("%s", self->vm.vm.error);
 }
@@ -103,7 +103,7 @@ struct sleeper {
 static void *run_sleeper(void *arg)
 {
 	struct sleeper *sleeper = arg;
-	bool failed = host_pin(sleeper->cpu) || vm_create(&sleeper->vm, 1);
+	bool failed = pin_to_cpu(sleeper->cpu) || vm_create(&sleeper->vm, 1);
 
 	while (!failed && !sleeper->stop)
 		failed = vm_run(&sleeper->vm, GUEST_HLT, 10);
@@ -117,7 +117,7 @@ static pid_t start_task(int cpu)
 
 	if (pid)
 		return pid;
-	if (host_pin(cpu))
+	if (pin_to_cpu(cpu))
 		_exit(1);
 	for (int i = 0; i < 1000; i++) {
 		unsigned short ds;
@@ -159,7 +159,7 @@ TEST_F_TIMEOUT(vmload, guest_ldt_is_not_used_by_tasks, TIMEOUT)
 
 	if (!self->cpu)
 		SKIP(return, "only one CPU: the tracer must run on another CPU");
-	ASSERT_EQ(0, host_pin(0));
+	ASSERT_EQ(0, pin_to_cpu(0));
 	ASSERT_EQ(0, pthread_create(&thread, NULL, run_sleeper, &vm));
 	pid = start_task(self->cpu);
 	ASSERT_GT(pid, 0);
@@ -182,7 +182,7 @@ static pid_t start_echo(int cpu, int to[2], int from[2])
 
 	if (pid)
 		return pid;
-	if (host_pin(cpu))
+	if (pin_to_cpu(cpu))
 		_exit(1);
 	close(to[1]);
 	while (read(to[0], &byte, 1) == 1 && write(from[1], &byte, 1) == 1)

@@ -7,8 +7,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "common.h"
 #include "guest.h"
-#include "host.h"
 #include "marker.h"
 #include "migration.h"
 
@@ -82,7 +82,7 @@ void migration_wake(struct migration *m, int cpu, int turns)
 {
 	uint64_t last;
 
-	if (host_pin(cpu))
+	if (pin_to_cpu(cpu))
 		m->error = "cannot pin a waker";
 	for (int turn = cpu; turn < turns && !m->error; turn += 2)
 		take_turn(m, cpu, turn);

@@ -46,20 +46,6 @@ static const char *mismatch(const char *name, uint64_t expected, uint64_t got)
 	return message;
 }
 
-int host_pin(int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	return sched_setaffinity(0, sizeof(set), &set);
-}
-
-int host_last_cpu(void)
-{
-	return sysconf(_SC_NPROCESSORS_ONLN) - 1;
-}
-
 static unsigned int rdtscp_aux(void)
 {
 	unsigned int eax, edx, ecx;

@@ -3,18 +3,10 @@
 #ifndef URET_HOST_H
 #define URET_HOST_H
 
-#include <stdint.h>
-
-/* Pin this thread to a CPU. Return: 0 or -1. */
-int host_pin(int cpu);
-
-/* Return: the highest CPU that is online. */
-int host_last_cpu(void);
-
 /*
  * host_init() - record the values of the registers of this thread
  *
- * Call once per thread, after host_pin().
+ * Call once per thread, after pin_to_cpu().
  */
 void host_init(void);
 
