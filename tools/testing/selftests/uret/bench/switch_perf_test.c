@@ -28,6 +28,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <asm/msr-index.h>
 
 #include "switch.h"
 #include "common.h"
@@ -113,11 +114,10 @@ static int trace(const char *event, bool on)
 static bool is_switched(unsigned long msr)
 {
 	static const unsigned int msrs[] = {
-		0x174, 0x175, 0x176,		/* SYSENTER */
-		0x122, 0xc0000080,		/* TSX_CTRL, EFER */
-		0xc0000081, 0xc0000082, 0xc0000083, 0xc0000084,	/* SYSCALL */
-		0xc0000100, 0xc0000101, 0xc0000102,		/* FS, GS */
-		0xc0000103,			/* TSC_AUX */
+		MSR_IA32_SYSENTER_CS, MSR_IA32_SYSENTER_ESP, MSR_IA32_SYSENTER_EIP,
+		MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SYSCALL_MASK, MSR_EFER,
+		MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE,
+		MSR_TSC_AUX, MSR_IA32_TSX_CTRL,
 	};
 
 	for (int i = 0; i < ARRAY_SIZE(msrs); i++)

@@ -15,20 +15,16 @@
  *
  * The program is copied to address GUEST_CODE, and runs in ring 0.
  */
+#include <asm/msr-index.h>
+
 #include "guest.h"
 #include "marker.h"
 
-#define APIC_BASE	0x01b
 #define X2APIC_EOI	0x80b
 #define X2APIC_SVR	0x80f
 #define X2APIC_LVTT	0x832
 #define X2APIC_TMICT	0x838
 #define X2APIC_TDCR	0x83e
-#define KERNEL_GS_BASE	0xc0000102
-#define TSC_AUX		0xc0000103
-#define LSTAR		0xc0000082
-#define EFER		0xc0000080
-#define EFER_SCE	0
 
 /* Flags without an effect in this program.  DF does not work in all emulators. */
 #define AC_AND_ID	0x240000
@@ -46,7 +42,7 @@
 guest_start:
 	cmpl	$GUEST_HLT, %edi
 	jb	1f
-	movl	$APIC_BASE, %ecx
+	movl	$MSR_IA32_APICBASE, %ecx
 	rdmsr
 	orl	$0xc00, %eax
 	wrmsr
@@ -88,7 +84,7 @@ guest_start:
 	jne	8f
 
 	movb	$GUEST_BAD_KERNEL_GS_BASE, %bl
-	movl	$KERNEL_GS_BASE, %ecx
+	movl	$MSR_KERNEL_GS_BASE, %ecx
 	rdmsr
 	shlq	$32, %rdx
 	orq	%rdx, %rax
@@ -116,7 +112,7 @@ guest_start:
 10:
 	/* A new TSC_AUX is effective at once ... */
 	movb	$GUEST_BAD_TSC_AUX, %bl
-	movl	$TSC_AUX, %ecx
+	movl	$MSR_TSC_AUX, %ecx
 	leal	1(%r12), %eax
 	xorl	%edx, %edx
 	wrmsr
@@ -124,17 +120,17 @@ guest_start:
 	decl	%ecx
 	cmpl	%r12d, %ecx
 	jne	8f
-	movl	$TSC_AUX, %ecx
+	movl	$MSR_TSC_AUX, %ecx
 	movl	%r12d, %eax
 	xorl	%edx, %edx
 	wrmsr
 
 	/* ... and a new LSTAR, with the other handler, once SYSCALL is enabled again. */
-	movl	$EFER, %ecx
+	movl	$MSR_EFER, %ecx
 	rdmsr
-	btrl	$EFER_SCE, %eax
+	btrl	$_EFER_SCE, %eax
 	wrmsr
-	movl	$LSTAR, %ecx
+	movl	$MSR_LSTAR, %ecx
 	rdmsr
 	movl	%eax, %r8d
 	leaq	guest_syscall_1(%rip), %r9
@@ -145,9 +141,9 @@ guest_start:
 	wrmsr
 	xorl	%eax, %eax
 	cpuid
-	movl	$EFER, %ecx
+	movl	$MSR_EFER, %ecx
 	rdmsr
-	btsl	$EFER_SCE, %eax
+	btsl	$_EFER_SCE, %eax
 	wrmsr
 	movb	$GUEST_BAD_LSTAR, %bl
 	pushfq
@@ -156,7 +152,7 @@ guest_start:
 	xorb	%r14b, %r15b
 	cmpb	$3, %r15b
 	jne	8f
-	movl	$LSTAR, %ecx
+	movl	$MSR_LSTAR, %ecx
 	movl	%r8d, %eax
 	xorl	%edx, %edx
 	wrmsr

@@ -7,6 +7,8 @@
  *	rsi	the number of exits
  *	r10	not 0: shut down at the end
  */
+#include <asm/msr-index.h>
+
 #include "guest.h"
 #include "guest_regs.h"
 
@@ -77,9 +79,9 @@ guest_regs_start:
 	jmp	5b
 
 msrs:
-	.long	0xc0000100, 0xc0000101, 0xc0000102
-	.long	0xc0000081, 0xc0000082, 0xc0000083, 0xc0000084
-	.long	0x174, 0x175, 0x176
+	.long	MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE
+	.long	MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SYSCALL_MASK
+	.long	MSR_IA32_SYSENTER_CS, MSR_IA32_SYSENTER_ESP, MSR_IA32_SYSENTER_EIP
 no_idt:
 	.word	0
 	.quad	0

@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <asm/prctl.h>
+#include <asm/msr-index.h>
 
 #include "common.h"
 #include "host.h"
@@ -17,14 +18,14 @@ static const struct {
 	uint32_t index;
 	const char *name;
 } msrs[] = {
-	{ 0xc0000081, "STAR" },
-	{ 0xc0000082, "LSTAR" },
-	{ 0xc0000083, "CSTAR" },
-	{ 0xc0000084, "FMASK" },
-	{ 0xc0000103, "TSC_AUX" },
-	{ 0x174, "SYSENTER_CS" },
-	{ 0x175, "SYSENTER_ESP" },
-	{ 0x176, "SYSENTER_EIP" },
+	{ MSR_STAR, "STAR" },
+	{ MSR_LSTAR, "LSTAR" },
+	{ MSR_CSTAR, "CSTAR" },
+	{ MSR_SYSCALL_MASK, "FMASK" },
+	{ MSR_TSC_AUX, "TSC_AUX" },
+	{ MSR_IA32_SYSENTER_CS, "SYSENTER_CS" },
+	{ MSR_IA32_SYSENTER_ESP, "SYSENTER_ESP" },
+	{ MSR_IA32_SYSENTER_EIP, "SYSENTER_EIP" },
 };
 
 /* The values of host_init(), and an open /dev/cpu/N/msr, or -1. */

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <asm/msr-index.h>
 
 #include "common.h"
 #include "guest.h"
@@ -26,16 +27,16 @@ static const struct {
 	const char *name;
 	uint32_t msr;
 } names[GUEST_NR_REGS] = {
-	[GUEST_FS_BASE] = { "FS_BASE", 0xc0000100 },
-	[GUEST_GS_BASE] = { "GS_BASE", 0xc0000101 },
-	[GUEST_KERNEL_GS_BASE] = { "KERNEL_GS_BASE", 0xc0000102 },
-	[GUEST_STAR] = { "STAR", 0xc0000081 },
-	[GUEST_LSTAR] = { "LSTAR", 0xc0000082 },
-	[GUEST_CSTAR] = { "CSTAR", 0xc0000083 },
-	[GUEST_FMASK] = { "FMASK", 0xc0000084 },
-	[GUEST_SYSENTER_CS] = { "SYSENTER_CS", 0x174 },
-	[GUEST_SYSENTER_ESP] = { "SYSENTER_ESP", 0x175 },
-	[GUEST_SYSENTER_EIP] = { "SYSENTER_EIP", 0x176 },
+	[GUEST_FS_BASE] = { "FS_BASE", MSR_FS_BASE },
+	[GUEST_GS_BASE] = { "GS_BASE", MSR_GS_BASE },
+	[GUEST_KERNEL_GS_BASE] = { "KERNEL_GS_BASE", MSR_KERNEL_GS_BASE },
+	[GUEST_STAR] = { "STAR", MSR_STAR },
+	[GUEST_LSTAR] = { "LSTAR", MSR_LSTAR },
+	[GUEST_CSTAR] = { "CSTAR", MSR_CSTAR },
+	[GUEST_FMASK] = { "FMASK", MSR_SYSCALL_MASK },
+	[GUEST_SYSENTER_CS] = { "SYSENTER_CS", MSR_IA32_SYSENTER_CS },
+	[GUEST_SYSENTER_ESP] = { "SYSENTER_ESP", MSR_IA32_SYSENTER_ESP },
+	[GUEST_SYSENTER_EIP] = { "SYSENTER_EIP", MSR_IA32_SYSENTER_EIP },
 	[GUEST_FS] = { "FS" }, [GUEST_GS] = { "GS" },
 	[GUEST_LDTR] = { "LDTR" }, [GUEST_TR] = { "TR" },
 };

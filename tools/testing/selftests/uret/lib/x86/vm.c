@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 #include <linux/kvm.h>
+#include <asm/msr-index.h>
 
 #include "common.h"
 #include "guest.h"
@@ -24,12 +25,6 @@
 
 #define NR_CPUID	256
 #define IOAPIC_PIN	5
-
-#define MSR_STAR		0xc0000081
-#define MSR_LSTAR		0xc0000082
-#define MSR_SYSCALL_MASK	0xc0000084
-#define MSR_KERNEL_GS_BASE	0xc0000102
-#define MSR_TSC_AUX		0xc0000103
 
 #define EFLAGS_AC	0x40000ULL
 #define EFLAGS_ID	0x200000ULL
