@@ -16,7 +16,7 @@ help: ## this list
 	@echo "  KSRC=DIR        a Linux 7.3 source, instead of the source from Debian's archive"
 	@echo "  DEBUG=1         a kernel with KASAN, UBSAN, lockdep and more (check, shell)"
 	@echo "  UNPATCHED=1     also build and measure a kernel without the patches (bench)"
-	@echo "  PUBLISH=1       also write the results to results/ and to the table in README.md (bench)"
+	@echo "  PUBLISH=1       as UNPATCHED=1, and write results/ and the table in README.md (bench)"
 	@echo "  TOPIC=...       a topic of patches/series (series, edit, refresh)"
 	@echo "  ONLY=...        only runs with this text in the name (check); names of lines of"
 	@echo "                  tools/uret/dev/mutants or tools/uret/config/matrix.config (mutants, matrix)"
@@ -34,7 +34,7 @@ check: ## run all tests on both emulators; the last line has the totals
 	@tools/uret/run.sh check
 
 bench: ## count the cost of switches, stock KVM and uret, and write build/bench/report.md
-	@UNPATCHED_TOO=$(UNPATCHED) tools/uret/run.sh bench
+	@UNPATCHED_TOO=$(or $(UNPATCHED),$(PUBLISH)) tools/uret/run.sh bench
 
 report: ## write results/ again; FILE=...: of the output of switch_perf_test.sh on a real machine
 	@tools/uret/run.sh report $(abspath $(FILE))
