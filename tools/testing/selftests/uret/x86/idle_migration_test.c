@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -17,11 +18,13 @@
 #include "guest.h"
 #include "migration.h"
 
-#define MIGRATIONS	1000
 #define TIMEOUT		600
 
+/* The number of migrations: MIGRATIONS in the environment, or 1000. */
+static int nr_migrations = 1000;
+
 /* IPIs for other reasons, such as a change of the clock source. */
-#define SLACK		(MIGRATIONS / 20)
+#define SLACK		(nr_migrations / 20)
 
 #define QUEUED	"/sys/kernel/tracing/events/csd/csd_queue_cpu/"
 #define BY_FUNC	"hist:keys=func.sym"
@@ -97,7 +100,7 @@ static void *run_vcpu(void *arg)
 	struct migration *m = arg;
 
 	m->tid = syscall(SYS_gettid);
-	if (vm_run(&m->vm, GUEST_TURN_2, MIGRATIONS))
+	if (vm_run(&m->vm, GUEST_TURN_2, nr_migrations))
 		m->error = m->vm.error;
 	return NULL;
 }
@@ -109,7 +112,7 @@ static void *run_vcpu(void *arg)
 static void wake(struct migration *m, int cpu)
 {
 	set_priority(1);
-	migration_wake(m, cpu, MIGRATIONS);
+	migration_wake(m, cpu, nr_migrations);
 }
 
 static void *waker_0(void *arg)
@@ -133,6 +136,9 @@ FIXTURE_SETUP(idle_migration)
 {
 	if (last_cpu() != 1)
 		SKIP(return, "only one CPU, or more than two");
+	if (getenv("MIGRATIONS"))
+		nr_migrations = atoi(getenv("MIGRATIONS"));
+	ASSERT_LE(100, nr_migrations);
 	self->svm = !access("/sys/module/kvm_amd", F_OK);
 	/* Disable polling, so that the CPU of a halted vCPU goes idle. */
 	ASSERT_EQ(0, write_file("/sys/module/kvm/parameters/halt_poll_ns", "0"));
@@ -176,15 +182,15 @@ TEST_F_TIMEOUT(idle_migration, takes_no_more_ipis_than_stock, TIMEOUT)
 	pthread_join(vcpu, NULL);
 	ASSERT_EQ(NULL, m->error) TH_LOG("%s", m->error);
 
-	TH_LOG("%d migrations: %lld calls, CAL %lld, %lld taken, %lld flushed", MIGRATIONS,
+	TH_LOG("%d migrations: %lld calls, CAL %lld, %lld taken, %lld flushed", nr_migrations,
 	       ipis, cal, taken, flushed);
-	ASSERT_LE(ipis, (self->svm ? 0 : MIGRATIONS) + SLACK);
+	ASSERT_LE(ipis, (self->svm ? 0 : nr_migrations) + SLACK);
 	/* On VMX, each migration clears a VMCS by a call. */
-	ASSERT_GE(ipis, self->svm ? 0 : MIGRATIONS - SLACK);
+	ASSERT_GE(ipis, self->svm ? 0 : nr_migrations - SLACK);
 	if (!kvm_uses_uret())
 		return;
 	/* The old CPU had the state of the vCPU: SVM takes, and VMX flushes the state. */
-	ASSERT_GE(self->svm ? taken : flushed, MIGRATIONS * 9 / 10);
+	ASSERT_GE(self->svm ? taken : flushed, nr_migrations * 9 / 10);
 	ASSERT_LE(self->svm ? flushed : taken, SLACK);
 }
 
