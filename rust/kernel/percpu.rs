@@ -209,12 +209,19 @@ macro_rules! define_per_cpu {
     ($($(#[$attr:meta])* $vis:vis static $name:ident: $ty:ty = $init:expr;)*) => {$(
         $(#[$attr])*
         $vis const $name: $crate::percpu::PerCpu<$ty> = {
-            // Without SMP, the static itself is the only copy.
-            #[cfg_attr(CONFIG_SMP, link_section = ".data..percpu")]
-            static TEMPLATE: $ty = $init;
+            // Outside of the scope of the static, which the initial value must not refer to.
+            const fn initial() -> $ty {
+                $init
+            }
 
-            // SAFETY: `TEMPLATE` is a static in the section of per-CPU variables.
-            unsafe { $crate::percpu::PerCpu::from_template(&raw const TEMPLATE) }
+            {
+                // Without SMP, the static itself is the only copy.
+                #[cfg_attr(CONFIG_SMP, link_section = ".data..percpu")]
+                static TEMPLATE: $ty = initial();
+
+                // SAFETY: `TEMPLATE` is a static in the section of per-CPU variables.
+                unsafe { $crate::percpu::PerCpu::from_template(&raw const TEMPLATE) }
+            }
         };
     )*};
 }

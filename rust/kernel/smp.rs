@@ -80,7 +80,7 @@ mod tests {
     use crate::cpu::nr_cpu_ids;
 
     #[test]
-    fn it_runs_on_the_given_cpu() {
+    fn call_runs_on_the_given_cpu() {
         let _cpus = cpus_read_lock();
         let mut ran = 0;
 

@@ -404,7 +404,7 @@ impl<T: Callback> Drop for Registration<T> {
         for (cpu, this) in self
             .notifier
             .possible_cpus()
-            .filter(|(_, it)| it.is_armed())
+            .filter(|(_, this)| this.is_armed())
         {
             let notifier = self.notifier;
             let close = move |irqs: &IrqsDisabled| {
@@ -588,7 +588,7 @@ mod tests {
     }
 
     #[test]
-    fn it_fires_once_per_return_until_disarmed() -> Result {
+    fn notifier_fires_once_per_return_until_disarmed() -> Result {
         let _enabled = Enabled::new();
         let _registration = Registration::new(TEST)?;
         let token = preempt_disable();

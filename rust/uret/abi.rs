@@ -54,7 +54,8 @@ unsafe extern "C" fn uret_add(owner: *const c_void, msr: u32) -> c_int {
         // SAFETY: The caller guarantees the values.
         unsafe { registry::add(owner, msr) }
             .map(|slot| slot.index())
-            .inspect_err(|_| registry::put_user())
+            // SAFETY: Undoes `get_user()` above. The slot was not added.
+            .inspect_err(|_| unsafe { registry::put_user() })
     }))
 }
 
@@ -65,7 +66,8 @@ unsafe extern "C" fn uret_add(owner: *const c_void, msr: u32) -> c_int {
 unsafe extern "C" fn uret_del(owner: *const c_void) {
     if let Ok(owner) = Owner::new(owner.addr()) {
         for _ in 0..registry::del(owner) {
-            registry::put_user();
+            // SAFETY: Undoes the `get_user()` of `uret_add()` for a slot that was removed.
+            unsafe { registry::put_user() };
         }
     }
 }
@@ -75,7 +77,7 @@ unsafe extern "C" fn uret_del(owner: *const c_void) {
 /// No requirement.
 #[export]
 unsafe extern "C" fn uret_find(msr: u32) -> c_int {
-    let slot = registry::SLOTS.find(msr);
+    let slot = registry::find(msr);
 
     number(slot.map(|slot| slot.index()).ok_or(ENOENT))
 }

@@ -53,6 +53,7 @@ mod trace;
 use arch::Arch as _;
 use cpu::{
     Counter,
+    Counts,
     Cpu,
     SetOutcome, //
 };
@@ -72,13 +73,25 @@ use slots::{
 
 /// The state of the registry on one CPU.
 pub(crate) struct State {
-    pub(crate) cpu: Cpu,
+    cpu: Cpu,
     /// The address of the task that armed the notifier, for comparison only.
     armed_by: Atomic<usize>,
     /// Calls of the notifier.
     pub(crate) fired: Counter,
     /// Calls of the notifier in another task than the task that armed the notifier.
     pub(crate) fired_other: Counter,
+}
+
+impl State {
+    /// Returns the dirty slots.
+    pub(crate) fn dirty(&self) -> SlotMask {
+        self.cpu.dirty()
+    }
+
+    /// Returns the number, the MSR and the counters of each initialized slot.
+    pub(crate) fn counts(&self) -> impl Iterator<Item = (usize, u32, Counts)> + '_ {
+        self.cpu.counts()
+    }
 }
 
 define_per_cpu! {
@@ -95,7 +108,7 @@ define_per_cpu! {
 ///
 /// [`add()`] has added each slot in use, and the caller of [`add()`] guarantees the values of the
 /// MSR.
-pub(crate) static SLOTS: Slots = Slots::new();
+static SLOTS: Slots = Slots::new();
 
 kernel::sync::global_lock! {
     // SAFETY: Initialized by `Registration::new()`, before any code can call the registry.
@@ -108,6 +121,16 @@ kernel::sync::global_lock! {
 /// Whether the registry is initialized. Built-in KVM calls the registry even if the initialization
 /// has failed.
 static INITIALIZED: Atomic<bool> = Atomic::new(false);
+
+/// Returns the slots in use, and the MSR of each.
+pub(crate) fn slots() -> impl Iterator<Item = (Slot, u32)> {
+    SLOTS.iter()
+}
+
+/// Returns the slot of an MSR.
+pub(crate) fn find(msr: u32) -> Option<Slot> {
+    SLOTS.find(msr)
+}
 
 /// Returns [`ENODEV`] unless the registry is initialized.
 pub(crate) fn check_initialized() -> Result {
@@ -170,9 +193,13 @@ pub(crate) fn get_user() {
 
 /// Undoes [`get_user()`].
 ///
-/// The user must not set slots any more. An idle CPU may still have the values of a vCPU: restore
-/// now, as the notifier will not fire before the next task runs there in user mode.
-pub(crate) fn put_user() {
+/// An idle CPU may still have the values of a vCPU: restore now, as the notifier will not fire
+/// before the next task runs there in user mode.
+///
+/// # Safety
+///
+/// Must undo one [`get_user()`]. The user must not set slots any more.
+pub(crate) unsafe fn put_user() {
     let mut users = LOCK.lock();
 
     users.nr = users.nr.saturating_sub(1);

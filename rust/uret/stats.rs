@@ -18,7 +18,7 @@ use crate::{
             self,
             Arch as _, //
         },
-        SLOTS,
+        slots,
         STATE, //
     },
     table::{
@@ -36,9 +36,7 @@ pub(crate) struct SlotList;
 
 impl Writer for SlotList {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rows = SLOTS
-            .iter()
-            .map(|(slot, msr)| [slot.index() as u64, u64::from(msr)]);
+        let rows = slots().map(|(slot, msr)| [slot.index() as u64, u64::from(msr)]);
 
         write_table(f, [Decimal("slot"), Hex("msr")], rows)
     }
@@ -58,7 +56,7 @@ impl Writer for Counters {
             Decimal("restored"),
         ];
         let rows = STATE.possible_cpus().flat_map(|(cpu, state)| {
-            state.cpu.counts().map(move |(slot, msr, counts)| {
+            state.counts().map(move |(slot, msr, counts)| {
                 [
                     u64::from(cpu.as_u32()),
                     slot as u64,
@@ -90,7 +88,7 @@ impl Writer for Cpus {
         let rows = STATE.possible_cpus().map(|(cpu, state)| {
             [
                 u64::from(cpu.as_u32()),
-                state.cpu.dirty().0 as u64,
+                state.dirty().0 as u64,
                 u64::from(state.is_armed()),
                 state.fired.get(),
                 state.fired_other.get(),

@@ -58,7 +58,7 @@ static __always_inline bool kvm_fsgs_may_defer(struct kvm_vcpu *vcpu)
 	       likely(!kvm_current_may_have_ldt());
 }
 
-/* @saved: memory has all values, so that another CPU can take them without an IPI. */
+/* @saved: memory has all values, so that another CPU can take the values without an IPI. */
 static __always_inline void kvm_fsgs_defer(struct kvm_vcpu *vcpu, bool saved)
 {
 	uret_fsgs_defer(&vcpu->arch.fsgs, saved);

@@ -121,10 +121,16 @@ impl LazyFsgs {
     }
 
     /// Notes that the registers are about to change, so that memory lacks values.
+    ///
+    /// # Safety
+    ///
+    /// The current task must be the task of the values: otherwise another CPU may be taking the
+    /// values.
     #[inline]
-    pub fn unsave(&self, token: &PreemptDisabled) {
+    pub unsafe fn unsave(&self, token: &PreemptDisabled) {
         if self.are_here(token) {
-            // SAFETY: Preemption is disabled, and this CPU has these values.
+            // SAFETY: Preemption is disabled, this CPU has these values, and the caller guarantees
+            // the task.
             unsafe { bindings::lazy_fsgs_unsave() };
         }
     }

@@ -86,8 +86,12 @@ impl GuestState {
     /// # Errors
     ///
     /// [`EIO`]: SVM is not enabled on this CPU. The VMCB has not changed.
+    ///
+    /// # Safety
+    ///
+    /// This CPU must have the guest's state: otherwise the guest would get the host's.
     #[inline]
-    pub fn save(&self, _irqs: &IrqsDisabled) -> Result {
+    pub unsafe fn save(&self, _irqs: &IrqsDisabled) -> Result {
         // SAFETY: By the type invariants of `Area`, the VMCB may be read.
         let gs_base = unsafe { bindings::vmcb_gs_base(self.0.vmcb) };
         let result = self.0.save();

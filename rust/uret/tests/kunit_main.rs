@@ -535,12 +535,12 @@ mod vmload_tests {
             inc(&self.switched_in);
         }
 
-        fn vmsave(&self) -> Result {
+        unsafe fn vmsave(&self) -> Result {
             inc(&self.saved);
             self.done()
         }
 
-        fn restore_host(&self) -> Result {
+        unsafe fn restore_host(&self) -> Result {
             inc(&self.restored);
             self.done()
         }

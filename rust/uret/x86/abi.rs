@@ -66,7 +66,8 @@ unsafe extern "C" fn uret_kvm_get() {
 /// Must undo a successful `uret_kvm_get()`.
 #[export]
 unsafe extern "C" fn uret_kvm_put() {
-    registry::put_user();
+    // SAFETY: Undoes `uret_kvm_get()`, and the VM has no vCPU that sets slots.
+    unsafe { registry::put_user() };
 }
 
 /// # Safety

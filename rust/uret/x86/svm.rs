@@ -241,11 +241,11 @@ impl<'a> Vmload<'a> {
     ///
     /// As for `uret_svm_enter()`: the caller must exchange GSBASE around VMRUN, the thread struct
     /// must hold FS and GS, and the state must be restored or taken before the thread runs in user
-    /// mode.
+    /// mode. The current thread must be the thread of the vCPU.
     #[inline]
     pub(crate) unsafe fn enter(self, irqs: &IrqsDisabled) -> bool {
-        // Memory lacks values after VMRUN.
-        self.fsgs().lazy().unsave(irqs);
+        // SAFETY: The current thread is the thread of the vCPU. Memory lacks values after VMRUN.
+        unsafe { self.fsgs().lazy().unsave(irqs) };
         // SAFETY: The caller restores the host's state before the thread runs in user mode, and
         // `__switch_to()` before other user tasks run.
         let load = self.change(irqs, |state, cpu| unsafe { state.enter(cpu) });
@@ -411,20 +411,21 @@ impl Cpu for ThisCpu<'_> {
     }
 
     #[inline]
-    fn vmsave(&self) -> Result {
+    unsafe fn vmsave(&self) -> Result {
         COUNTS.this_cpu(self.irqs).saved.inc();
         trace::svm(trace::Svm::Save, self.vmload.raw);
-        self.vmload.guest().save(self.irqs).inspect_err(cannot_save)
+        // SAFETY: The caller guarantees that this CPU has the guest's state.
+        unsafe { self.vmload.guest().save(self.irqs) }.inspect_err(cannot_save)
     }
 
     #[inline]
-    fn restore_host(&self) -> Result {
+    unsafe fn restore_host(&self) -> Result {
         COUNTS.this_cpu(self.irqs).restored.inc();
         trace::svm(trace::Svm::Restore, self.vmload.raw);
         let host = HOST.this_cpu(self.irqs);
 
-        // SAFETY: The guest state is loaded, so that the thread of the vCPU is in KVM_RUN, and
-        // alive.
+        // SAFETY: The caller guarantees that the guest state is loaded, so that the thread of the
+        // vCPU is in KVM_RUN, and alive.
         unsafe { host.restore(self.irqs, NonNull::new(self.vmload.fsgs().lazy().task())) }
     }
 }

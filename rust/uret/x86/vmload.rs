@@ -47,10 +47,18 @@ pub(crate) trait Cpu {
     unsafe fn switch_in(&self);
 
     /// Executes VMSAVE of the guest's state.
-    fn vmsave(&self) -> Result;
+    ///
+    /// # Safety
+    ///
+    /// The guest state must be loaded.
+    unsafe fn vmsave(&self) -> Result;
 
     /// Executes VMLOAD of the host's state.
-    fn restore_host(&self) -> Result;
+    ///
+    /// # Safety
+    ///
+    /// The guest state must be loaded.
+    unsafe fn restore_host(&self) -> Result;
 }
 
 /// The state of one vCPU.
@@ -98,7 +106,8 @@ impl State {
     /// Syncs the state to the VMCB, for a read.
     pub(crate) fn sync(&mut self, cpu: &impl Cpu) -> Result {
         if self.vmcb == Vmcb::NeedsVmsave {
-            cpu.vmsave()?;
+            // SAFETY: By the type invariants, the guest state is loaded.
+            unsafe { cpu.vmsave() }?;
             self.vmcb = Vmcb::InSync;
         }
         Ok(())
@@ -123,7 +132,8 @@ impl State {
             return Ok(());
         }
         let _ = self.sync_for_write(cpu);
-        cpu.restore_host()?;
+        // SAFETY: The guest state is loaded, as just checked.
+        unsafe { cpu.restore_host() }?;
 
         // INVARIANT: After `sync_for_write()` the state is needs VMLOAD.
         self.loaded = false;

@@ -2,8 +2,8 @@
 
 //! VMX: the MSRs that KVM defers on Intel, and the events that change them.
 //!
-//! - A vCPU enters for the first time after vcpu_load(): all MSRs that the vCPU uses are set by one
-//!   call, which writes only MSRs that hold another value.
+//! - A vCPU enters, after `vcpu_load()` without deferred FS and GS: all MSRs that the vCPU uses are
+//!   set by one call, which writes only MSRs that hold another value.
 //! - The thread of the vCPU is scheduled out, or leaves KVM_RUN: nothing.
 //! - The CPU returns to user mode: each MSR that differs from the host's value is restored.
 //!
