@@ -36,7 +36,7 @@ check: ## run all tests on both emulators; the last line has the totals
 bench: ## count the cost of switches, stock KVM and uret, and write build/bench/report.md
 	@UNPATCHED_TOO=$(or $(UNPATCHED),$(PUBLISH)) tools/uret/run.sh bench
 
-report: ## write results/ again; FILE=...: of the output of switch_perf_test.sh on a real machine
+report: ## write results/report.md again; FILE=...: a report of the output of switch_perf_test.sh
 	@tools/uret/run.sh report $(abspath $(FILE))
 
 shell: ## boot the patched kernel to a prompt, with the module loaded
@@ -70,8 +70,8 @@ fmt: ## format the Rust code
 	@tools/uret/dev/lint.sh fmt
 
 lint: ## check the style; FAST=1: only the checks that take seconds
-	@tools/uret/setup/deps.sh && tools/uret/setup/source.sh
-	@tools/uret/dev/series.sh checkout && tools/uret/dev/lint.sh $(if $(FAST),fast,check)
+	@$(if $(FAST),,tools/uret/setup/deps.sh && tools/uret/setup/source.sh && tools/uret/dev/series.sh checkout &&) \
+		tools/uret/dev/lint.sh $(if $(FAST),fast,check)
 
 clean: ## remove build/: the logs, results and worktrees of this clone
 	rm -rf build

@@ -3,7 +3,8 @@
 #
 #	run.sh demo | check | bench | shell
 #	run.sh unit			the KUnit tests of the rules, on this machine
-#	run.sh report FILE		a report of the output of switch_perf_test.sh; boots nothing
+#	run.sh report [FILE]		results/report.md again, or a report of the output of
+#					switch_perf_test.sh; boots nothing
 #	run.sh boot ARGUMENTS...	one boot, see "uret-harness run --help"
 
 . "$(dirname "$0")/lib.sh"

@@ -109,25 +109,35 @@ mutants_apply()
 	return $status
 }
 
-# Checks the kernel-doc comments of the headers, and builds the documents with Debian's sphinx.
+# Checks the kernel-doc comments of the headers and the ABI document, and builds the documents with
+# Debian's sphinx.
 documents()
 {
 	local found
 	found=$(for header in $(git ls-files 'include/*.h' 'arch/*.h'); do
 		(cd "$SOURCE" && /usr/bin/python3 scripts/kernel-doc -none -Wall "$TOP/$header" 2>&1)
 	done)
+	found+=$(/usr/bin/python3 "$SOURCE/tools/docs/get_abi.py" --dir "$TOP/Documentation/ABI" validate 2>&1)
 	found+=$(env PATH=/usr/bin:/bin make -s -C "$SOURCE" O="$BUILD/documents" SPHINXDIRS=virt/uret SPHINXOPTS=-q htmldocs 2>&1 |
 		grep virt/uret || true)
 	printf '%s\n' "$found"
 	[ -z "$found" ] && [ -e "$BUILD/documents/Documentation/output/virt/uret/index.html" ]
 }
 
-# The checks that take seconds.
+# Checks the length of the lines of documents, see .editorconfig.
+line_length()
+{
+	! git ls-files '*.md' '*.rst' | xargs awk 'length > 110 { print FILENAME ":" FNR ": " length " columns" }' | grep .
+}
+
+# The checks that take seconds. The source tree has the series of the last make lint or make check.
 fast()
 {
+	[ -d "$SOURCE" ] || die "the kernel source is missing" "Run make lint without FAST=1."
 	stage "rustfmt" "Run make fmt." formatted --check "${RUST[@]}"
 	stage "shellcheck" "See the log." shell_style
 	stage "words" "Use plain kernel English: tools/uret/dev/words.sh -v." "$DEV/words.sh"
+	stage "line length" "Wrap the lines." line_length
 	stage "names in comments" "See the log." "$DEV/names.sh"
 	stage "MAINTAINERS is complete" "See the log." maintained
 	stage "mutants apply" "Update tools/uret/dev/mutants." mutants_apply

@@ -25,7 +25,7 @@ fsgs_seconds=40 one_cpu=20 bochs=40 one_test=120 vms=100 migrations=1000 repeat=
 if [ "$VARIANT" != release ]; then
 	# A second on the emulated clock of Bochs takes 35 s. For a longer run, set the variables below.
 	fsgs_seconds=240 one_cpu=60 bochs=30 one_test=600 vms=10 migrations=500
-	# Selftests of the kernel that pass on uret do not run on stock, too.
+	# Selftests of the kernel that pass on uret are not repeated on stock.
 	repeat=
 fi
 cat >"$dir/etc/uret.env" <<-EOF

@@ -187,7 +187,7 @@ fi
 
 eager="a sleeping vCPU's thread gets an LDT, with VMLOAD at each exit"
 if [ "$VENDOR" != kvm-amd ]; then
-	ktap_test_skip "$eager: not on VMX"
+	ktap_test_skip "$eager: SVM only"
 elif [ "$LAST" = 0 ]; then
 	ktap_test_skip "$eager: only one CPU"
 else

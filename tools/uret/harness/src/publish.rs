@@ -24,7 +24,12 @@ const LINES: [Line; 3] = [
         "AMD: an exit that the kernel handles",
         "svm",
         "exit-in-kernel",
-        &[("vmload", "VMLOAD"), ("vmsave", "VMSAVE")],
+        &[
+            ("vmload", "VMLOAD"),
+            ("vmsave", "VMSAVE"),
+            ("rdgsbase", "RDGSBASE"),
+            ("wrgsbase", "WRGSBASE"),
+        ],
     ),
     (
         "AMD: the guest idles and comes back",
@@ -34,6 +39,8 @@ const LINES: [Line; 3] = [
             ("vmload", "VMLOAD"),
             ("vmsave", "VMSAVE"),
             ("swapgs", "SWAPGS"),
+            ("rdgsbase", "RDGSBASE"),
+            ("wrgsbase", "WRGSBASE"),
         ],
     ),
     (

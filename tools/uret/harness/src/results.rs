@@ -291,7 +291,7 @@ pub fn ending(block: &Block<'_>) -> Outcome {
 }
 
 /// Parts of the valid reasons to skip a uret test in the emulators.
-const SKIPPED_FOR: [&str; 3] = ["uret=0", "not on VMX", "lets any MSR be read and written"];
+const SKIPPED_FOR: [&str; 3] = ["uret=0", "SVM only", "lets any MSR be read and written"];
 /// A valid reason on a machine with one CPU.
 const ONE_CPU: &str = "only one CPU";
 

@@ -19,6 +19,9 @@ const CLASSES: [(&str, &str); 7] = [
     ("lidt", "LIDT"),
 ];
 
+/// Classes that replace VMLOAD and VMSAVE, and have no columns.
+const EXCHANGE: [(&str, &str); 2] = [("rdgsbase", "RDGSBASE"), ("wrgsbase", "WRGSBASE")];
+
 /// A scenario, and the counts of stock and uret by class.
 type Row<'a> = (&'a str, Vec<[f64; 2]>);
 
@@ -26,6 +29,8 @@ type Row<'a> = (&'a str, Vec<[f64; 2]>);
 pub struct Table<'a> {
     titles: Vec<&'static str>,
     rows: Vec<Row<'a>>,
+    /// The number of instructions in [`EXCHANGE`] that uret executes more than stock.
+    exchange: f64,
 }
 
 impl<'a> Table<'a> {
@@ -50,6 +55,11 @@ impl<'a> Table<'a> {
                     .collect::<Vec<_>>(),
             )
         };
+        let exchange = scenarios
+            .clone()
+            .flat_map(|scenario| row(scenario, &EXCHANGE).1)
+            .map(|[stock, uret]| uret - stock)
+            .sum();
         let rows: Vec<_> = scenarios.map(|scenario| row(scenario, &CLASSES)).collect();
         let used = |column: &usize| rows.iter().any(|(_, cells)| cells[*column] != [0.0, 0.0]);
         let columns: Vec<usize> = (0..CLASSES.len()).filter(used).collect();
@@ -60,6 +70,7 @@ impl<'a> Table<'a> {
                 .iter()
                 .map(|(name, cells)| (*name, columns.iter().map(|&column| cells[column]).collect()))
                 .collect(),
+            exchange,
         }
     }
 
@@ -93,6 +104,14 @@ impl<'a> Table<'a> {
             "For one operation of each kind, stock executes {stock:.0} of these instructions, uret {uret:.0}: {:.0} saved.",
             stock - uret
         );
+        if self.exchange > 0.0 {
+            let titles = EXCHANGE.map(|class| class.1).join(" and ");
+            let _ = writeln!(
+                text,
+                "In exchange, uret executes {:.0} {titles} more.",
+                self.exchange
+            );
+        }
         text
     }
 }

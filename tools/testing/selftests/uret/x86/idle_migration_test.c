@@ -222,7 +222,7 @@ TEST_F_TIMEOUT(idle_migration, last_vm_restores_taken_state, TIMEOUT)
 	cpu_set_t set;
 
 	if (!self->svm || !kvm_uses_uret())
-		SKIP(return, "uret=0, or not on VMX");
+		SKIP(return, "uret=0, or VMX: SVM only");
 	ASSERT_EQ(0, pthread_create(&vcpu, NULL, run_two_turns, m));
 	usleep(300000);
 	CPU_ZERO(&set);

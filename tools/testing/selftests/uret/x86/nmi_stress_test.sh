@@ -1,9 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# NMIs and machine checks while VMs run.  The harness injects both from outside, see
-# tools/uret/harness/src/storm.rs.  The module uret_trap_test (rust/uret/tests/trap_test.c) must be
-# loaded, with a breakpoint.
+# NMIs and machine checks while VMs run.  A harness in uret's own repository injects both from
+# outside.  The module uret_trap_test must be loaded, with a breakpoint.
 #
 #	nmi_stress_test.sh N	run until each CPU has had N NMIs
 

@@ -31,7 +31,7 @@ check "from uret=1 to uret=1" leg uret=1
 if [ "$VENDOR" = kvm-amd ]; then
 	check "from uret=1 to uret=1 without deferral" leg uret=1 defer_vmload=0
 else
-	ktap_test_skip "from uret=1 to uret=1 without deferral: not on VMX"
+	ktap_test_skip "from uret=1 to uret=1 without deferral: SVM only"
 fi
 check "no splat" no_splat
 

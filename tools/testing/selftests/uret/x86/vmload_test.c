@@ -89,7 +89,7 @@ TEST_F_TIMEOUT(vmload, saved_and_restored, TIMEOUT)
 TEST_F_TIMEOUT(vmload, reset_at_shutdown, TIMEOUT)
 {
 	if (access("/sys/module/kvm_amd", F_OK))
-		SKIP(return, "KVM does not reset the state: not on VMX");
+		SKIP(return, "KVM resets the state on SVM only");
 	ASSERT_EQ(0, regs_vm_shut_down(&self->vm, 1, 20)) TH_LOG("%s", self->vm.vm.error);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Markers for the plugin of an emulator (tools/uret/plugin): a NOP that no other code uses,
+ * Markers for a plugin of an emulator, in uret's own repository: a NOP that no other code uses,
  * nopl with a displacement of "urt" and a letter.
  *
  *	'B'	a scenario begins
