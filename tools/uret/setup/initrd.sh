@@ -21,10 +21,12 @@ mkdir "$dir/guest"
 cp -r "$TOOLS/guest/runs" "$dir/guest/"
 cp -a "${MODULES:-$KBUILD/root}/lib" "$dir/"
 # fsgs_stress_test takes a CPU offline at times, and needs longer with two CPUs than with one.
-fsgs_seconds=40 one_cpu=20 bochs=40 one_test=120 vms=100 migrations=1000 repeat=yes
+fsgs_seconds=40 one_cpu=20 bochs=40 one_test=120 vms=100
+migrations=1000 migrations_bochs=1000 repeat=yes
 if [ "$VARIANT" != release ]; then
 	# A second on the emulated clock of Bochs takes 35 s. For a longer run, set the variables below.
-	fsgs_seconds=240 one_cpu=60 bochs=30 one_test=600 vms=10 migrations=500
+	fsgs_seconds=240 one_cpu=60 bochs=20 one_test=600 vms=10
+	migrations=500 migrations_bochs=200
 	# Selftests of the kernel that pass on uret are not repeated on stock.
 	repeat=
 fi
@@ -36,6 +38,7 @@ cat >"$dir/etc/uret.env" <<-EOF
 	FSGS_SECONDS_BOCHS=${FSGS_SECONDS_BOCHS:-$bochs}
 	LAST_VM_VMS=${LAST_VM_VMS:-$vms}
 	IDLE_MIGRATIONS=${IDLE_MIGRATIONS:-$migrations}
+	IDLE_MIGRATIONS_BOCHS=${IDLE_MIGRATIONS_BOCHS:-$migrations_bochs}
 	KVM_TEST_SECONDS=${KVM_TEST_SECONDS:-$one_test}
 	REPEAT_PASSED=${REPEAT_PASSED-$repeat}
 EOF
