@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Measures the cost of switches with uret=0 (stock's code) and with uret=1, and prints the
-# counts for the harness in uret's own repository.  On a kernel without the patches, measures stock only.
+# counts for the harness in uret's own repository.  On a kernel without the patches, measures
+# stock only.
 #
 #	switch_perf_test.sh count|time [OPERATIONS [BATCHES]]
 #	MIGRATE=1 switch_perf_test.sh ...	only the migration of a vCPU, on two CPUs
