@@ -37,6 +37,12 @@ pub trait Operations: Sync {
 
     /// The factor of the time limits, relative to QEMU.
     fn slowness(&self) -> u64;
+
+    /// Describes a machine that has not ended in time, if the emulator can, and lets the kernel print
+    /// the stacks of all CPUs and of blocked tasks.
+    fn describe_hang(&self, _machine: &Machine) -> Option<String> {
+        None
+    }
 }
 
 /// The images that a machine boots.
@@ -81,7 +87,11 @@ pub struct Output {
 
 /// The options of all boots for the kernel command line.
 pub const CMDLINE: &str =
-    "console=ttyS0 quiet oops=panic panic=-1 suspend.pm_test_delay=1 log_buf_len=2M";
+    "console=ttyS0 quiet oops=panic panic=-1 unknown_nmi_panic panic_sys_info=all_bt,blocked_tasks \
+     suspend.pm_test_delay=1 log_buf_len=2M";
+
+/// How long the kernel may print after [`Operations::describe_hang()`].
+const HANG_PRINT_LIMIT: Duration = Duration::from_secs(60);
 
 /// The first run, and the number of further runs: Bochs and Unix sockets limit the length of a path.
 fn dir_name(runs: &str) -> String {
@@ -136,7 +146,13 @@ impl Machine {
 
     /// Injects `nmis` NMIs on each CPU, with machine checks in between. In QEMU only.
     pub fn storming(mut self, nmis: u64) -> Self {
-        self.storm = Some(Storm::new(nmis, self.run.ends_with("@uret"), &self.dir));
+        let qmp = self.monitor();
+        self.storm = Some(Storm::new(
+            nmis,
+            self.run.ends_with("@uret"),
+            &self.dir,
+            qmp,
+        ));
         self
     }
 
@@ -156,6 +172,11 @@ impl Machine {
             "{CMDLINE} {emulator}{storm}{console}{} uret.run={}",
             self.options, self.run
         )
+    }
+
+    /// The socket of the monitor of QEMU.
+    pub fn monitor(&self) -> PathBuf {
+        self.dir.join("qmp")
     }
 
     fn serial(&self) -> PathBuf {
@@ -203,6 +224,26 @@ impl Machine {
         })
     }
 
+    /// Ends the emulator at the time limit, and returns what is known about the reason.
+    fn end_hung(&self, child: &mut Child) -> Result<String> {
+        let description = self.emulator.describe_hang(self);
+        let start = Instant::now();
+
+        while description.is_some()
+            && child.try_wait()?.is_none()
+            && start.elapsed() < HANG_PRINT_LIMIT
+        {
+            thread::sleep(Duration::from_millis(100));
+        }
+        child.kill()?;
+        child.wait()?;
+        Ok(format!(
+            "stopped at the time limit of {} s{}",
+            self.limit.as_secs(),
+            description.map_or(String::new(), |text| format!("\n{text}\n"))
+        ))
+    }
+
     /// As [`Self::run()`], but without the injection of NMIs. Kills the emulator when `lost` is
     /// set.
     fn run_until(&self, lost: &AtomicBool) -> Result<Output> {
@@ -225,12 +266,7 @@ impl Machine {
                 break;
             }
             if start.elapsed() > self.limit {
-                child.kill()?;
-                child.wait()?;
-                problem = Some(format!(
-                    "stopped at the time limit of {} s",
-                    self.limit.as_secs()
-                ));
+                problem = Some(self.end_hung(&mut child)?);
                 break;
             }
             self.sign_of_life(start.elapsed());

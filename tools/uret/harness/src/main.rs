@@ -13,6 +13,7 @@ mod matrix;
 mod plot;
 mod publish;
 mod qemu;
+mod qmp;
 mod report;
 mod requirements;
 mod results;

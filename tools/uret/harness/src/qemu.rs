@@ -5,10 +5,12 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use crate::machine::{Images, Machine, Operations, CMDLINE};
+use crate::qmp::{self, Qmp};
 
 pub struct Qemu;
 
@@ -33,6 +35,20 @@ impl Operations for Qemu {
         1
     }
 
+    fn describe_hang(&self, machine: &Machine) -> Option<String> {
+        let describe = || -> Result<String> {
+            let mut qmp = Qmp::connect(&machine.monitor(), Duration::from_secs(10))?;
+            let mut text = qmp.monitor(0, "info registers -a")?;
+            for cpu in 0..machine.cpus {
+                text += &qmp.monitor(0, &format!("info lapic {cpu}"))?;
+            }
+            qmp.nmi()?;
+            Ok(text.replace('\r', ""))
+        };
+
+        Some(describe().unwrap_or_else(|err| format!("the monitor of QEMU: {err:#}")))
+    }
+
     fn start(&self, machine: &Machine, serial: &Path) -> Result<Child> {
         let serial = format!("file:{}", serial.display());
         let cmdline = machine.cmdline();
@@ -43,6 +59,7 @@ impl Operations for Qemu {
                 // come from another thread: VMRUN and #VMEXIT change the same word in QEMU, an
                 // interrupt is lost at times, and an idle CPU never wakes up.
                 command.args(["-icount", &format!("shift={},sleep=off", machine.shift)]);
+                command.args(qmp::arguments(&machine.monitor()));
                 if let Some(storm) = &machine.storm {
                     command.args(storm.arguments());
                 }

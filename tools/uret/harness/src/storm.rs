@@ -7,14 +7,15 @@
 //! all CPUs have handled the last NMI, so that no two NMIs merge in the emulator, and each missing
 //! NMI is lost.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure, Context, Result};
-use serde_json::Value;
+
+use crate::qmp::Qmp;
 
 /// The line that the machine prints when NMIs may start.
 pub const READY: &str = "URET-STORM ready";
@@ -62,11 +63,12 @@ pub struct Storm {
 }
 
 impl Storm {
-    pub fn new(nmis: u64, expect_loaded: bool, dir: &Path) -> Self {
+    /// `dir` is the folder of the machine, and `qmp` the monitor.
+    pub fn new(nmis: u64, expect_loaded: bool, dir: &Path, qmp: PathBuf) -> Self {
         Self {
             nmis,
             expect_loaded,
-            qmp: dir.join("qmp"),
+            qmp,
             console: dir.join("console"),
         }
     }
@@ -74,8 +76,6 @@ impl Storm {
     /// The arguments of QEMU for the injection.
     pub fn arguments(&self) -> Vec<String> {
         vec![
-            "-qmp".to_string(),
-            format!("unix:{},server=on,wait=off", self.qmp.display()),
             "-chardev".to_string(),
             format!(
                 "socket,id=storm,path={},server=on,wait=off",
@@ -96,7 +96,7 @@ impl Storm {
                 None => bail!("expected \"{READY}\" in the output, got none"),
             }
         }
-        let mut qmp = Qmp::connect(&self.qmp)?;
+        let mut qmp = Qmp::connect(&self.qmp, NMI_TIMEOUT)?;
         let mut console = UnixStream::connect(&self.console).context("the debug console")?;
         let mut gaps = Gaps::new();
         let (mut injected, mut seen, seed) = (Vec::new(), 0, gaps.seed);
@@ -244,58 +244,8 @@ impl Place {
     }
 }
 
-/// A connection to the monitor of QEMU.
-struct Qmp {
-    reader: BufReader<UnixStream>,
-    writer: UnixStream,
-}
-
+/// The injection.
 impl Qmp {
-    fn connect(path: &Path) -> Result<Self> {
-        let writer = UnixStream::connect(path).context("the monitor of QEMU")?;
-        writer.set_read_timeout(Some(NMI_TIMEOUT))?;
-        let mut qmp = Self {
-            reader: BufReader::new(writer.try_clone()?),
-            writer,
-        };
-        qmp.line()?;
-        qmp.execute(r#"{"execute":"qmp_capabilities"}"#)?;
-        Ok(qmp)
-    }
-
-    fn line(&mut self) -> Result<Value> {
-        let mut line = String::new();
-        ensure!(
-            self.reader.read_line(&mut line)? > 0,
-            "expected an answer of QEMU, got the end"
-        );
-        serde_json::from_str(&line).with_context(|| line)
-    }
-
-    /// Executes a command and returns the result. Skips events.
-    fn execute(&mut self, command: &str) -> Result<Value> {
-        writeln!(self.writer, "{command}")?;
-        loop {
-            let mut line = self.line()?;
-            if let Some(error) = line.get("error") {
-                bail!("{command}: {error}");
-            }
-            if let Some(value) = line.get_mut("return") {
-                return Ok(value.take());
-            }
-        }
-    }
-
-    /// Executes a command of the human monitor and returns the output.
-    fn monitor(&mut self, cpu: u64, command: &str) -> Result<String> {
-        let command = serde_json::json!({
-            "execute": "human-monitor-command",
-            "arguments": { "command-line": command, "cpu-index": cpu },
-        });
-        let output = self.execute(&command.to_string())?;
-        Ok(output.as_str().unwrap_or_default().to_string())
-    }
-
     /// Describes a lost NMI: whether another NMI still arrives, and the registers.
     fn lost(&mut self, console: &mut UnixStream) -> String {
         let another = self.nmi().and_then(|()| next_byte(console));
@@ -309,21 +259,6 @@ impl Qmp {
             },
             registers.unwrap_or_default()
         )
-    }
-
-    /// Calls `action` while the machine is stopped. VMRUN and #VMEXIT write to the word of QEMU
-    /// that has pending interrupts: an NMI that another thread adds at that instant is lost.
-    fn stopped<R>(&mut self, action: impl FnOnce(&mut Self) -> Result<R>) -> Result<R> {
-        self.execute(r#"{"execute":"stop"}"#)?;
-        let result = action(self)?;
-        self.execute(r#"{"execute":"cont"}"#)?;
-        Ok(result)
-    }
-
-    /// Injects an NMI on each CPU.
-    fn nmi(&mut self) -> Result<()> {
-        self.stopped(|qmp| qmp.execute(r#"{"execute":"inject-nmi"}"#))?;
-        Ok(())
     }
 
     /// Injects a machine check, unless a guest may get the machine check: QEMU ignores the
