@@ -124,7 +124,8 @@ impl Machine {
     /// Sets the number of CPUs, and adds options to the kernel command line.
     pub fn with(mut self, cpus: u32, options: &str) -> Self {
         let mut name = self.dir.into_os_string();
-        name.push(format!("-{cpus}{}", options.replace(' ', "+")));
+        // QEMU splits the path of a socket at these characters.
+        name.push(format!("-{cpus}{}", options.replace([' ', '=', ','], "+")));
         self.dir = name.into();
         self.cpus = cpus;
         self.options = options.to_string();
