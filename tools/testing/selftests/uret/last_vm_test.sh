@@ -23,9 +23,25 @@ echo -1 >/proc/sys/kernel/sched_rt_runtime_us
 [ -z "$server" ] || echo 0 >"$SERVER"
 echo 1 >/sys/devices/virtual/workqueue/cpumask
 
+# Wait until the kernel threads of CPU 1 have been idle for 0.3 s, or for at most 10 s.
+settle()
+{
+	busy='^[0-9]+ \((kworker/1:[^)]*|ksoftirqd/1)\) [RD]'
+	quiet=0
+	for _ in $(seq 100); do
+		sleep 0.1
+		quiet=$((quiet + 1))
+		! grep -qE "$busy" /proc/[0-9]*/stat || quiet=0
+		[ $quiet -lt 3 ] || return 0
+	done 2>/dev/null
+}
+
 # beside_hog COMMAND...: run the command while hog runs on CPU 1
 beside_hog()
 {
+	# A kernel thread that hog preempts keeps its locks.  do_free_init(), for example, holds the
+	# lock of init_mm, which each change of a static key needs.
+	settle
 	"$(program hog)" 1 >/tmp/hog &
 	hog=$!
 	until grep -q running /tmp/hog; do
