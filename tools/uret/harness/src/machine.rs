@@ -147,13 +147,7 @@ impl Machine {
 
     /// Injects `nmis` NMIs on each CPU, with machine checks in between. In QEMU only.
     pub fn storming(mut self, nmis: u64) -> Self {
-        let qmp = self.monitor();
-        self.storm = Some(Storm::new(
-            nmis,
-            self.run.ends_with("@uret"),
-            &self.dir,
-            qmp,
-        ));
+        self.storm = Some(Storm::new(nmis, self.run.ends_with("@uret"), &self.dir));
         self
     }
 
@@ -207,10 +201,11 @@ impl Machine {
         thread::scope(|scope| {
             let storm = self.storm.as_ref().map(|storm| {
                 scope.spawn(move || {
-                    let done = storm.run(self.cpus, || match self.printed(READY) {
-                        false if ended.load(Ordering::Relaxed) => None,
-                        ready => Some(ready),
-                    });
+                    let done =
+                        storm.run(&self.monitor(), self.cpus, || match self.printed(READY) {
+                            false if ended.load(Ordering::Relaxed) => None,
+                            ready => Some(ready),
+                        });
                     lost.store(done.is_err(), Ordering::Relaxed);
                     done
                 })

@@ -58,17 +58,14 @@ pub struct Storm {
     pub nmis: u64,
     /// Whether some machine checks must hit while the guest state is loaded.
     expect_loaded: bool,
-    qmp: PathBuf,
     console: PathBuf,
 }
 
 impl Storm {
-    /// `dir` is the folder of the machine, and `qmp` the monitor.
-    pub fn new(nmis: u64, expect_loaded: bool, dir: &Path, qmp: PathBuf) -> Self {
+    pub fn new(nmis: u64, expect_loaded: bool, dir: &Path) -> Self {
         Self {
             nmis,
             expect_loaded,
-            qmp,
             console: dir.join("console"),
         }
     }
@@ -88,7 +85,12 @@ impl Storm {
 
     /// Injects all NMIs and machine checks once `ready` returns true. `ready` returns `None` if the
     /// machine has ended. Returns a summary.
-    pub fn run(&self, cpus: u32, ready: impl Fn() -> Option<bool>) -> Result<String> {
+    pub fn run(
+        &self,
+        monitor: &Path,
+        cpus: u32,
+        ready: impl Fn() -> Option<bool>,
+    ) -> Result<String> {
         loop {
             match ready() {
                 Some(true) => break,
@@ -96,7 +98,7 @@ impl Storm {
                 None => bail!("expected \"{READY}\" in the output, got none"),
             }
         }
-        let mut qmp = Qmp::connect(&self.qmp, NMI_TIMEOUT)?;
+        let mut qmp = Qmp::connect(monitor, NMI_TIMEOUT)?;
         let mut console = UnixStream::connect(&self.console).context("the debug console")?;
         let mut gaps = Gaps::new();
         let (mut injected, mut seen, seed) = (Vec::new(), 0, gaps.seed);
