@@ -57,6 +57,10 @@ trial()
 	chroot "$root" useradd --create-home tester
 	# No hard links: the chown below would change the owner of the objects of this repository.
 	git clone -q --no-hardlinks "$TOP" "$root/home/tester/uret"
+	if [ -d "$shared" ]; then
+		mkdir "$root/home/tester/.cache"
+		mv "$shared" "$root/home/tester/.cache/uret"
+	fi
 	chroot "$root" chown -R "$3" /home/tester
 	if [ "$3" != root ]; then
 		# Without sudo, make demo must fail, and name the command that installs the packages.
@@ -67,11 +71,6 @@ trial()
 		[ -n "$command" ] || die "Debian $1: make demo names no command" "See build/log/fresh-$1-refused.log."
 		stage "Debian $1, the named command" "See the log." \
 			enter "$root" root "apt-get update && $command"
-	fi
-	if [ -d "$shared" ]; then
-		mkdir -p "$root/home/tester/.cache"
-		mv "$shared" "$root/home/tester/.cache/uret"
-		chroot "$root" chown -R "$3" /home/tester
 	fi
 	for command in "make demo" "make check QUICK=1"; do
 		stage "Debian $1, $3: $command" "See the log." enter "$root" "$3" "cd ~/uret && $command"
