@@ -59,8 +59,10 @@ checkpatch()
 shell_style()
 {
 	# SC2164: a failing cd ends these scripts anyway.
-	shellcheck -x -P SCRIPTDIR -S warning -e SC2164 tools/uret/*.sh tools/uret/*/*.sh .ci/run
-	shellcheck -s sh -S warning -e SC1090,SC1091,SC2164,SC3045 tools/uret/guest/init tools/uret/guest/runs/* "${TESTS[@]}"
+	printf '%s\n' tools/uret/*.sh tools/uret/*/*.sh .ci/run |
+		xargs -P "$(nproc)" -n 3 shellcheck -x -P SCRIPTDIR -S warning -e SC2164
+	printf '%s\n' tools/uret/guest/init tools/uret/guest/runs/* "${TESTS[@]}" |
+		xargs -P "$(nproc)" -n 8 shellcheck -s sh -S warning -e SC1090,SC1091,SC2164,SC3045
 }
 
 # path_of FILE: prints where a file of the patched tree is: in this repository, or else in the tree
